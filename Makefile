@@ -1,0 +1,74 @@
+# Everything runs in a virtual environment of its own, .venv, which is made on first use and again
+# whenever the lock or pyproject.toml changes. `make` alone lists the targets.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+SOURCES := schedules cost_model tuner service migrations tests
+
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes \
+               --strip-extras --allow-unsafe \
+               --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test acceptance chaos bench-service bench-gpu check fmt lock serve clean
+
+help: ## list the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | \
+	    awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/pip || python3.11 -m venv --clear $(VENV) || python3 -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+install: $(STAMP) ## make the virtual environment from the lock
+
+demo: $(STAMP) ## tune real operators on this machine, start to finish
+	$(BIN)/tunesmith demo
+
+serve: $(STAMP) ## run the server and a local worker on 127.0.0.1:8700
+	$(BIN)/tunesmith serve --with-worker
+
+test: $(STAMP) ## run the tests
+	$(BIN)/pytest -q -m 'not slow'
+
+acceptance: $(STAMP) ## the slow tests: tune every operator over REST (some 25 minutes)
+	$(BIN)/pytest -q -m slow
+
+chaos: $(STAMP) ## inject every fault and count what is lost (resumable; QUICK=1: a few of each)
+	$(BIN)/python -W ignore -m tests.chaos
+
+bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (16 minutes; QUICK=1: 3)
+	$(BIN)/python -m tests.benchmarks.bench_service
+
+bench-gpu: $(if $(BENCH_PYTHON),,$(STAMP)) ## tune kernels on this machine's GPU beside PyTorch (BENCH_PYTHON: one that has it)
+	$(or $(BENCH_PYTHON),$(BIN)/python) -m tests.benchmarks.bench_gpu $(BENCH_ARGS)
+
+check: $(STAMP) ## lint, formatting, types and import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP) ## format the code and apply safe lint fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The smaller locks start as copies of the large one, so that all three pin the same releases.
+lock: $(STAMP) ## pin what pyproject.toml needs (UPGRADE=1: the newest of everything; minutes)
+	$(PIP_COMPILE) $(if $(UPGRADE),--upgrade) --extra server --extra dev \
+	    -o requirements.lock pyproject.toml
+	cp requirements.lock requirements-server.lock
+	$(PIP_COMPILE) --extra server -o requirements-server.lock pyproject.toml
+	cp requirements.lock requirements-worker.lock
+	$(PIP_COMPILE) -o requirements-worker.lock pyproject.toml
+
+clean: ## remove the virtual environment, caches and build output
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	    .import_linter_cache
+	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
