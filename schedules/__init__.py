@@ -1,0 +1,48 @@
+"""What can be tuned and how a program is transformed.
+
+Glossary
+--------
+workload
+    A TIR program with concrete shapes and dtypes; identified by the SHA-256 of its canonical IR.
+operator
+    A catalogue entry that makes workloads from named arguments.
+target
+    What code is generated for: a kind (``llvm``), a CPU model, features and a core count.
+device
+    One physical thing that runs kernels.
+worker
+    The daemon that owns devices.
+schedule space
+    All traces that a set of rules can generate for a workload on a target.
+trace
+    A schedule as a replayable list of instructions and decisions.
+candidate
+    A trace proposed for one workload and target.
+build, run
+    The two phases of a trial: compiling a candidate, and timing it.
+trial
+    One candidate built and run.
+tuning record
+    The facts of a trial, never changed afterwards.
+cost model
+    Predicts how fast a candidate will run, from features, without running it.
+job
+    A request to tune workloads within a budget.
+task
+    One workload of a job.
+round
+    One ask, measure, tell cycle of a search.
+batch
+    The candidates that are leased to a worker together.
+lease
+    The right of one worker to measure one batch until a time that the database's clock sets.
+finalist
+    A candidate that is re-measured, interleaved and verified, before anything is published.
+best
+    The published record of a workload on a target.
+incumbent
+    The best so far inside a running search.
+
+This package does no I/O. Modules whose names appear in `schedules.ir`, `schedules.trace` and
+`schedules.space` import TVM; the others do not, so that a server can use them without it.
+"""

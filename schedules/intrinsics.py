@@ -1,0 +1,61 @@
+"""Registers TVM's tensor intrinsics, which traces and rules refer to by name.
+
+TVM's own package registers those of every back end, by parsing some 250 scripts: six seconds of CPU
+time for each process, nearly all of it for GPUs. Here the package is entered into the table of
+modules without running it, and only the part that a target needs is imported; TVM's later
+``import tvm.s_tir.tensor_intrin`` finds it there.
+"""
+
+import importlib
+import importlib.util
+import platform
+import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from schedules.target import Target
+
+_PACKAGE = "tvm.s_tir.tensor_intrin"
+_PARTS: Mapping[str, str] = MappingProxyType(
+    {"x86_64": "x86", "i686": "x86", "aarch64": "arm_cpu", "arm64": "arm_cpu"}
+)
+
+
+# Names of CUDA's intrinsics in traces: wmma fragments, and the parts of a matrix product by mma.
+_CUDA_NAMES = ("wmma_", "mma_", "dp4a")
+
+
+def register(target: Target | None = None) -> None:
+    """Register the tensor intrinsics that a target may use. Idempotent.
+
+    Parameters
+    ----------
+    target : Target or None
+        This machine's CPU by default.
+    """
+    if _PACKAGE not in sys.modules:
+        found = importlib.util.find_spec(_PACKAGE)
+        assert found is not None
+        sys.modules[_PACKAGE] = importlib.util.module_from_spec(found)
+    if target is not None and target.kind == "cuda":
+        importlib.import_module(f"{_PACKAGE}.cuda")
+        return
+    triple = target.attributes.get("mtriple") if target else None
+    machine = str(triple).split("-", 1)[0] if triple else platform.machine()
+    if machine in _PARTS:
+        importlib.import_module(f"{_PACKAGE}.{_PARTS[machine]}")
+
+
+def register_named(trace: str) -> None:
+    """Register the GPU intrinsics that a trace names; for other traces, which are most, nothing.
+
+    Takes seconds the first time: who forks processes that replay such traces calls it before.
+    """
+    if any(f'"{name}' in trace for name in _CUDA_NAMES):
+        from schedules.space.tensor_core import register_bfloat16
+
+        register(_ANY_GPU)
+        register_bfloat16()
+
+
+_ANY_GPU = Target.parse({"kind": "cuda", "arch": "sm_80"})

@@ -1,0 +1,364 @@
+"""Workloads as TVM programs: parsing, checking, normal form and identity.
+
+This module imports TVM. Text from outside is only handed to it inside a process that may die.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from schedules.errors import InvalidWorkloadError
+from schedules.identity import sha256_id
+from schedules.operators import find_operator
+from schedules.operators.operator import MAX_TENSOR_ELEMENTS, MAX_WORKLOAD_BYTES
+from schedules.workload import DTYPE_BYTES, OperatorCall, TensorSpec, Workload
+
+MAX_IR_BYTES = 16 * 2**20
+
+# Attributes that say how a function is called, not what it computes.
+_CALLING_ATTRIBUTES = frozenset(
+    {"global_symbol", "op_pattern", "tirx.noalias", "tirx.is_scheduled", "target", "s_tir"}
+)
+
+# Operators that leave the program: a workload that uses them could run anything on a worker.
+_FOREIGN_OPERATORS = frozenset(
+    {
+        "tirx.call_extern",
+        "tirx.call_pure_extern",
+        "tirx.call_llvm_intrin",
+        "tirx.call_llvm_pure_intrin",
+        "tirx.call_spirv_pure_glsl450",
+        "tirx.tvm_call_packed",
+        "tirx.tvm_call_cpacked",
+        "tirx.tvm_call_packed_lowered",
+        "tirx.tvm_call_cpacked_lowered",
+        "tirx.address_of",
+        "tirx.reinterpret",
+        "tirx.handle_add_byte_offset",
+    }
+)
+
+
+def workload_from_call(call: OperatorCall) -> Workload:
+    """Write the program of a checked operator call."""
+    operator = find_operator(call.op)
+    module = _normalised(operator.define(call.args, call.dtype))
+    return Workload(
+        workload_id=workload_id(module),
+        name=str(call),
+        ir=tvm.ir.save_json(module),
+        tensors=tuple(operator.tensors(call.args, call.dtype)),
+        flops=float(operator.flops(call.args)),
+        call=call,
+    )
+
+
+def workload_from_ir(text: str, name: str | None = None) -> Workload:
+    """Parse and check a module written by ``tvm.ir.save_json``.
+
+    Parameters
+    ----------
+    text : str
+        JSON of an ``IRModule`` that holds one TIR function, or of a ``PrimFunc``. Untrusted: call
+        this only in a process that may die.
+    name : str or None
+        For people; the function's own name by default.
+
+    Raises
+    ------
+    InvalidWorkloadError
+        The text is not such JSON, or the program has symbolic shapes, unknown dtypes, parameters
+        that are not tensors, no output, no block to schedule, calls to foreign code, or is
+        larger than what is accepted.
+    """
+    function = _only_function(_load(text))
+    module = _normalised(function)
+    tensors = _tensors(module["main"])
+    _check_program(module, tensors)
+    return Workload(
+        workload_id=workload_id(module),
+        name=name or _name_of(function),
+        ir=tvm.ir.save_json(module),
+        tensors=tensors,
+        flops=_flops(module),
+    )
+
+
+def module_of(workload: Workload) -> Any:
+    """Return the workload's ``tvm.IRModule``."""
+    return tvm.ir.load_json(workload.ir)
+
+
+def workload_id(module: Any) -> str:
+    """Return the SHA-256 of the canonical form of a module's ``main``."""
+    return sha256_id(canonical_ir(module["main"]))
+
+
+def canonical_ir(function: Any) -> list[Any]:
+    """Write a TIR function as JSON that does not depend on names or on node sharing.
+
+    Variables and buffers become numbers in the order of their first use, source spans and calling
+    attributes are dropped, equal subtrees are written once. Block names stay: traces address
+    blocks by them, so programs that differ in a block name cannot share traces.
+
+    Parameters
+    ----------
+    function : tvm.tirx.PrimFunc
+        Any function.
+
+    Returns
+    -------
+    list
+        Nodes in post-order, children before parents; equal for programs that are equal up to names.
+    """
+    return _Canonical().write(function)
+
+
+class _Canonical:
+    """One pass over the object graph by TVM's field reflection."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._by_content: dict[str, int] = {}
+        self._by_object: dict[int, Any] = {}
+        self._variables = 0
+
+    def write(self, function: Any) -> list[Any]:
+        self._visit(function)
+        return self._nodes
+
+    def _visit(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, str):
+            return f"s:{value}"
+        handle = value.__chandle__()
+        if handle not in self._by_object:
+            self._by_object[handle] = self._node(value)
+        return self._by_object[handle]
+
+    def _node(self, value: Any) -> Any:
+        if isinstance(value, tirx.Var):
+            # The number stands for the binding; the type is what a use of it depends on.
+            number = self._variables
+            self._variables += 1
+            self._by_object[value.__chandle__()] = f"v:{number}"
+            self._intern(["Var", number, self._visit(value.ty)])
+            return f"v:{number}"
+        if isinstance(value, tvm.ir.Op):
+            return f"op:{value.name}"
+        if hasattr(value, "items"):
+            entries = [[str(key), self._visit(item)] for key, item in value.items()]
+            return self._intern(["Map", sorted(entries, key=lambda entry: str(entry[0]))])
+        if hasattr(value, "__len__"):
+            return self._intern(["Array", *[self._visit(item) for item in value]])
+        return self._intern(self._fields(value))
+
+    def _fields(self, value: Any) -> list[Any]:
+        kind = type(value).__tvm_ffi_type_info__.type_key
+        if kind == "tirx.PrimFunc":
+            attributes = {
+                str(key): item
+                for key, item in (value.attrs or {}).items()
+                if str(key) not in _CALLING_ATTRIBUTES
+            }
+            written = sorted([key, self._visit(item)] for key, item in attributes.items())
+            return [kind, self._visit(value.params), self._visit(value.body), written]
+        children = [
+            [name, self._visit(getattr(value, name))]
+            for name in _field_names(value)
+            if name != "span"
+        ]
+        return [kind, children]
+
+    def _intern(self, node: list[Any]) -> str:
+        key = json.dumps(node)
+        if key not in self._by_content:
+            self._by_content[key] = len(self._nodes)
+            self._nodes.append(node)
+        return f"n:{self._by_content[key]}"
+
+
+def _objects(root: Any) -> Iterator[Any]:
+    """Yield every object that is reachable from `root`, each once."""
+    seen: set[int] = set()
+    pending = [root]
+    while pending:
+        value = pending.pop()
+        if value is None or isinstance(value, bool | int | float | str):
+            continue
+        if value.__chandle__() in seen:
+            continue
+        seen.add(value.__chandle__())
+        if hasattr(value, "items"):
+            pending.extend(value.values())
+        elif hasattr(value, "__len__"):
+            pending.extend(value)
+        else:
+            yield value
+            pending.extend(getattr(value, name) for name in _field_names(value))
+
+
+def _field_names(value: Any) -> Iterator[str]:
+    info = type(value).__tvm_ffi_type_info__
+    while info is not None:
+        yield from (field.name for field in info.fields or ())
+        info = info.parent_type_info
+
+
+def _load(text: str) -> Any:
+    if len(text) > MAX_IR_BYTES:
+        raise InvalidWorkloadError(
+            f"the IR has {len(text)} characters and at most {MAX_IR_BYTES} are accepted"
+        )
+    try:
+        graph = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidWorkloadError(
+            f"the IR is not JSON ({error}); write it with tvm.ir.save_json(module)"
+        ) from None
+    if not isinstance(graph, Mapping) or not {"root_index", "nodes"} <= graph.keys():
+        raise InvalidWorkloadError(
+            "the IR is JSON but not a TVM object graph; write it with tvm.ir.save_json(module)"
+        )
+    try:
+        return tvm.ir.load_json(text)
+    except Exception as error:
+        raise InvalidWorkloadError(
+            f"TVM {tvm.__version__} cannot load the IR: {_first_line(error)}; "
+            "write it with tvm.ir.save_json(module) of the same TVM version"
+        ) from None
+
+
+def _only_function(loaded: Any) -> Any:
+    if isinstance(loaded, tirx.PrimFunc):
+        return loaded
+    if not isinstance(loaded, tvm.IRModule):
+        raise InvalidWorkloadError(
+            f"the IR holds a {type(loaded).__name__}; send an IRModule with one TIR function"
+        )
+    functions = list(loaded.functions_items())
+    if len(functions) != 1 or not isinstance(functions[0][1], tirx.PrimFunc):
+        kinds = ", ".join(f"{name.name_hint}: {type(item).__name__}" for name, item in functions)
+        raise InvalidWorkloadError(
+            f"the module must hold exactly one TIR function, it holds: {kinds or 'nothing'}; "
+            "send each function as a workload of its own"
+        )
+    name, function = functions[0]
+    if "global_symbol" not in (function.attrs or {}):
+        function = function.with_attr("global_symbol", name.name_hint)
+    return function
+
+
+def _name_of(function: Any) -> str:
+    return str((function.attrs or {}).get("global_symbol", "main"))
+
+
+def _normalised(function: Any) -> Any:
+    for attribute in ("op_pattern", "target", "tirx.is_scheduled"):
+        if attribute in (function.attrs or {}):
+            function = function.without_attr(attribute)
+    function = function.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
+    return tvm.IRModule({"main": function})
+
+
+def normalised_module(module: Any) -> Any:
+    """Return a one-function module in the normal form whose identity `workload_id` takes."""
+    return _normalised(_only_function(module))
+
+
+def _tensors(function: Any) -> tuple[TensorSpec, ...]:
+    written = _written_variables(function)
+    specs = []
+    for parameter in function.params:
+        buffer = parameter.ty
+        if not isinstance(buffer, tirx.BufferType):
+            raise InvalidWorkloadError(
+                f"parameter {parameter.name!r} is not a tensor; only tensor parameters are tuned"
+            )
+        shape = tuple(_extent(parameter.name, extent) for extent in buffer.shape)
+        dtype = str(buffer.dtype.dtype)
+        if dtype not in DTYPE_BYTES:
+            raise InvalidWorkloadError(
+                f"parameter {parameter.name!r} has dtype {dtype}; use one of "
+                + ", ".join(DTYPE_BYTES)
+            )
+        if prod(shape) > MAX_TENSOR_ELEMENTS:
+            raise InvalidWorkloadError(
+                f"parameter {parameter.name!r} has {prod(shape):.3g} elements; at most "
+                f"{MAX_TENSOR_ELEMENTS} are accepted, as generated code indexes with 32 bits"
+            )
+        is_output = parameter.__chandle__() in written
+        specs.append(TensorSpec(name=parameter.name, shape=shape, dtype=dtype, is_output=is_output))
+    return tuple(specs)
+
+
+def _extent(name: str, extent: Any) -> int:
+    if not isinstance(extent, tirx.IntImm) or int(extent) < 1:
+        raise InvalidWorkloadError(
+            f"parameter {name!r} has the extent {extent}; every extent must be a positive constant"
+        )
+    return int(extent)
+
+
+def _written_variables(function: Any) -> set[int]:
+    return {
+        node.buffer.__chandle__()
+        for node in _objects(function.body)
+        if isinstance(node, tirx.BufferStore)
+    }
+
+
+def _check_program(module: Any, tensors: tuple[TensorSpec, ...]) -> None:
+    if not any(tensor.is_output for tensor in tensors):
+        raise InvalidWorkloadError("the function writes none of its parameters; it has no output")
+    size_bytes = sum(tensor.size_bytes for tensor in tensors)
+    if size_bytes > MAX_WORKLOAD_BYTES:
+        raise InvalidWorkloadError(
+            f"the tensors need {size_bytes:.3g} bytes; {MAX_WORKLOAD_BYTES:.3g} are accepted"
+        )
+    foreign = _foreign_operators(module["main"])
+    if foreign:
+        raise InvalidWorkloadError(
+            f"the function calls foreign code ({', '.join(sorted(foreign))}); "
+            "only programs that compute with their own tensors are tuned"
+        )
+    try:
+        tvm.s_tir.analysis.verify_well_formed(module)
+        schedule = tvm.s_tir.Schedule(module)
+        blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    except Exception as error:
+        raise InvalidWorkloadError(
+            f"the function cannot be scheduled: {_first_line(error)}"
+        ) from None
+    if not blocks:
+        raise InvalidWorkloadError(
+            "the function has no block to schedule; it may be lowered already: send it as it is "
+            "before lowering"
+        )
+
+
+def _foreign_operators(function: Any) -> set[str]:
+    called = [node.op for node in _objects(function.body) if isinstance(node, tvm.ir.Call)]
+    return {
+        str(getattr(op, "name", op))
+        for op in called
+        if not isinstance(op, tvm.ir.Op) or op.name in _FOREIGN_OPERATORS
+    }
+
+
+def _flops(module: Any) -> float:
+    try:
+        return float(tvm.s_tir.analysis.estimate_tir_flops(module))
+    except Exception:
+        # TVM refuses to count programs with data-dependent loops; then the roofline has no roof.
+        return 0.0
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).strip()[:300]

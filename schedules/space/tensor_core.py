@@ -1,0 +1,89 @@
+"""TVM's CUDA rules with tensor cores for bfloat16 too, which the stock rules lack.
+
+TVM has wmma intrinsics for float16 and int8 only; its code generator knows the bfloat16 fragments.
+"""
+
+import functools
+from typing import Any
+
+from tvm.s_tir import TensorIntrin, meta_schedule
+from tvm.s_tir.meta_schedule.schedule_rule import MultiLevelTilingTensorCore, ReuseType
+
+from schedules.errors import InputError
+from schedules.target import Target
+
+TENSOR_CORE_KIND = "cuda-tensorcore"
+_SIZE = (16, 16, 16)
+
+
+def tensor_core(target: Target) -> Any:
+    """Return the stock tensor-core rules with a rule for bfloat16 before them.
+
+    Raises
+    ------
+    InputError
+        The target is no GPU with tensor cores for bfloat16 (sm_80 and later).
+    """
+    if target.compute_capability < (8, 0):
+        raise InputError(
+            f"space 'tensor-core' needs a cuda target of sm_80 or later, not {target}; use 'stock'"
+        )
+    register_bfloat16()
+    rules = list(meta_schedule.schedule_rule.schedule_rule.create(TENSOR_CORE_KIND))
+    return meta_schedule.space_generator.PostOrderApply(
+        sch_rules=[rules[0], _bfloat16_rule(), *rules[1:]],
+        postprocs=TENSOR_CORE_KIND,
+        mutator_probs=TENSOR_CORE_KIND,
+    )
+
+
+@functools.cache
+def register_bfloat16() -> None:
+    """Register the wmma intrinsics of bfloat16, which traces of this space name. Idempotent."""
+    from tvm.s_tir.tensor_intrin import cuda
+
+    scope = "shared.dyn"
+    for operand in ("a", "b"):
+        for trans in (False, True):
+            if (operand, trans) != ("a", True):
+                TensorIntrin.register(
+                    _load_name(operand, trans),
+                    *cuda.get_wmma_load_intrin(*_SIZE, "bfloat16", scope, operand == "b", trans),
+                )
+    for trans in (False, True):
+        TensorIntrin.register(
+            _compute_name(trans),
+            *cuda.get_wmma_sync_intrin(*_SIZE, "bfloat16", "float32", trans),
+        )
+
+
+def _bfloat16_rule() -> Any:
+    """Return the tiling of TVM's own tensor-core rule, for other intrinsics."""
+    return MultiLevelTilingTensorCore(
+        intrin_groups=[_group(trans) for trans in (False, True)],
+        structure="SSSRRSRS",
+        tile_binds=["blockIdx.y", "blockIdx.x", "threadIdx.y"],
+        max_innermost_factor=4,
+        vector_load_lens=[1, 2, 3, 4, 8, 16],
+        reuse_read=ReuseType(req="must", levels=[4], scope="shared.dyn"),
+        reuse_write=ReuseType(req="must", levels=[2], scope="shared.dyn"),
+        use_software_pipeline=False,
+    )
+
+
+def _group(trans: bool) -> dict[str, str]:
+    return {
+        "init": "wmma_fill_16x16x16_f32",
+        "load_a": _load_name("a", False),
+        "load_b": _load_name("b", trans),
+        "compute": _compute_name(trans),
+        "store": "wmma_store_16x16x16_f32_shared_dyn",
+    }
+
+
+def _load_name(operand: str, trans: bool) -> str:
+    return f"wmma_load_16x16x16_bf16_{operand}{'_trans' * trans}_shared_dyn"
+
+
+def _compute_name(trans: bool) -> str:
+    return f"wmma_sync_16x16x16_bf16bf16f32{'_trans' * trans}"

@@ -1,0 +1,118 @@
+"""Workloads as plain data; nothing here needs TVM."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from schedules.identity import sha256_id
+
+DTYPE_BYTES: Mapping[str, int] = MappingProxyType(
+    {
+        "float64": 8,
+        "float32": 4,
+        "float16": 2,
+        "bfloat16": 2,
+        "int64": 8,
+        "int32": 4,
+        "int16": 2,
+        "int8": 1,
+        "uint8": 1,
+        "bool": 1,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One tensor parameter of a workload.
+
+    Attributes
+    ----------
+    name : str
+        For people only; not part of any identity.
+    shape : tuple of int
+        Extents, outermost first; empty for a scalar tensor.
+    dtype : str
+        One of `DTYPE_BYTES`.
+    is_output : bool
+        Whether the program writes it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    is_output: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the dense tensor in bytes."""
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorCall:
+    """A named operator with its arguments: the short way to write a workload.
+
+    Attributes
+    ----------
+    op : str
+        Canonical operator name.
+    args : Mapping[str, int]
+        Every argument of the operator, defaults filled in.
+    dtype : str
+        The dtype of the operands.
+    """
+
+    op: str
+    args: Mapping[str, int]
+    dtype: str
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the call itself: equal calls have equal keys."""
+        return sha256_id({"op": self.op, "args": dict(self.args), "dtype": self.dtype})
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name}={value}" for name, value in self.args.items())
+        return f"{self.op}({shown}, {self.dtype})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A TIR program with concrete shapes and dtypes.
+
+    Attributes
+    ----------
+    workload_id : str
+        SHA-256 of the canonical IR; see `schedules.ir.canonical_ir`.
+    name : str
+        For people only.
+    ir : str
+        The module as written by ``tvm.ir.save_json``: one TIR function called ``main``.
+    tensors : tuple of TensorSpec
+        The parameters of ``main`` in order.
+    flops : float
+        Arithmetic operations of one call.
+    call : OperatorCall or None
+        The catalogue call that made it, if any; it brings a NumPy reference.
+    """
+
+    workload_id: str
+    name: str
+    ir: str = field(repr=False)
+    tensors: tuple[TensorSpec, ...]
+    flops: float
+    call: OperatorCall | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all parameters together: the least traffic that one call can have."""
+        return sum(tensor.size_bytes for tensor in self.tensors)

@@ -1,0 +1,14 @@
+"""What tests of several kinds share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.postgres import postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a server; its own database is left alone."""
+    with postgres() as url:
+        yield url
