@@ -1,0 +1,83 @@
+"""Pooling: from a matrix with one row per buffer store to one row per program.
+
+TVM extracts a row for every buffer store, and programs have different numbers of them. Three views
+are kept: amounts added up over all stores, the share of the work under each loop annotation, and
+every column of the dominant store. The dominant store, with the most operations and iterations, is
+where a program spends its time and where a schedule makes the difference; averages over stores
+would blur its tiling with that of initialisations and copies, whose cost the totals keep.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cost_model.columns import (
+    ANNOTATIONS,
+    ARITHMETIC_COLUMNS,
+    BUFFERS_PER_STORE,
+    DOMINANT_COLUMNS,
+    STORE_COLUMNS,
+    TRAFFIC,
+)
+
+_Matrix = npt.NDArray[np.float64]
+
+_INDEX: Final = {name: index for index, name in enumerate(STORE_COLUMNS)}
+_ARITHMETIC: Final = [_INDEX[name] for name in ARITHMETIC_COLUMNS]
+_DOMINANT: Final = [_INDEX[name] for name in DOMINANT_COLUMNS]
+_TRAFFIC: Final = np.array(
+    [[_INDEX[f"buffer{slot}.{name}"] for slot in range(BUFFERS_PER_STORE)] for name in TRAFFIC]
+)
+_ITERATIONS: Final = _INDEX["outer.extent"]
+_ANNOTATED: Final = {
+    "vectorize": _INDEX["vectorize.count"],
+    "unroll": _INDEX["outer.unroll_step"],
+    "parallel": _INDEX["parallel.count"],
+}
+_EXPLICIT_UNROLL: Final = _INDEX["unroll.count"]
+
+
+def pool(stores: _Matrix) -> _Matrix:
+    """Pool the stores of one program.
+
+    Parameters
+    ----------
+    stores : numpy.ndarray
+        float64, shape (stores, 164), columns as in `cost_model.columns.STORE_COLUMNS`. May be
+        empty, and may hold NaN and infinities, which TVM makes where it divides by zero; they
+        count as zero.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, 1-D: values for ``TOTAL_COLUMNS``, ``SHARE_COLUMNS`` and ``DOMINANT_COLUMNS``, all
+        finite; zeros where there are no stores.
+    """
+    if not len(stores):
+        return np.zeros(len(_ARITHMETIC) + len(TRAFFIC) + 2 + len(ANNOTATIONS) + len(_DOMINANT))
+    logs = np.nan_to_num(stores, nan=0.0, posinf=0.0, neginf=0.0)
+    arithmetic = _amounts(logs[:, _ARITHMETIC])
+    traffic = _amounts(logs[:, _TRAFFIC])
+    iterations = _amounts(logs[:, _ITERATIONS])
+    # Counting iterations too lets a copy, which computes nothing, have some work.
+    work = arithmetic.sum(axis=1) + iterations
+    totals = [
+        *arithmetic.sum(axis=0),
+        *traffic.sum(axis=(0, 2)),
+        iterations.sum(),
+        float(len(stores)),
+    ]
+    shares = [_share(work, logs, annotation) for annotation in ANNOTATIONS]
+    return np.concatenate([np.log2(1.0 + np.array(totals)), shares, logs[work.argmax(), _DOMINANT]])
+
+
+def _amounts(logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.exp2(logs) - 1.0
+
+
+def _share(work: _Matrix, logs: _Matrix, annotation: str) -> float:
+    inside = logs[:, _ANNOTATED[annotation]] > 0
+    if annotation == "unroll":
+        inside |= logs[:, _EXPLICIT_UNROLL] > 0
+    return float(work[inside].sum() / max(work.sum(), 1.0))
