@@ -1,0 +1,83 @@
+"""Finalists, and what is published of them."""
+
+from schedules.records import Best, FailureKind, Purpose, Tier, default_candidate
+from tests.records import candidate, record
+from tuner.publish import FINALISTS, choose_best, select_finalists
+
+
+def final(measured, *run_secs, passed=True, failure=None):
+    return record(measured, *run_secs, purpose=Purpose.FINAL, passed=passed, failure=failure)
+
+
+def published(finals) -> Best:
+    best = choose_best(finals)
+    assert best is not None
+    return best
+
+
+def test_finalists_are_the_default_and_the_fastest_distinct_trials():
+    trials = [record(candidate(number), 1.0 + number) for number in range(6)]
+    trials += [record(candidate(0), 0.5), record(candidate(9), failure=FailureKind.RUN_ERROR)]
+    finalists = select_finalists(trials, None)
+    assert finalists[0] == default_candidate()
+    assert [item.trace_id for item in finalists[1:]] == [
+        candidate(number).trace_id for number in range(FINALISTS)
+    ]
+
+
+def test_the_stored_best_defends_its_place():
+    stored = published([final(candidate(42), 0.1)])
+    trials = [record(candidate(number), 1.0) for number in range(6)]
+    assert stored.trace_id in {item.trace_id for item in select_finalists(trials, stored)}
+
+
+def test_without_a_successful_trial_only_the_default_is_a_finalist():
+    failed = record(candidate(1), failure=FailureKind.BUILD_ERROR)
+    assert select_finalists([failed], None) == [default_candidate()]
+
+
+def test_the_fastest_verified_final_is_chosen_with_its_speedup():
+    best = published(
+        [
+            final(default_candidate(), 4.0, 4.1, 4.0),
+            final(candidate(1), 2.0, 2.0, 2.0),
+            final(candidate(2), 1.0, 1.0, 1.0),
+        ]
+    )
+    assert best.trace_id == candidate(2).trace_id
+    assert best.tier is Tier.EXACT
+    assert best.speedup == 4.0
+    assert best.verified
+
+
+def test_a_wrong_output_is_never_chosen_however_fast():
+    best = published([final(candidate(1), 2.0), final(candidate(2), 1.0, passed=False)])
+    assert best.trace_id == candidate(1).trace_id
+
+
+def test_an_unchecked_record_is_never_chosen():
+    assert choose_best([record(candidate(1), 1.0, purpose=Purpose.FINAL)]) is None
+
+
+def test_nothing_slower_than_the_default_is_chosen():
+    best = published([final(default_candidate(), 1.0, 1.0), final(candidate(1), 1.5, 1.5)])
+    assert best.trace_id == default_candidate().trace_id
+    assert best.tier is Tier.DEFAULT
+    assert best.speedup == 1.0
+
+
+def test_a_tie_goes_to_the_shorter_trace():
+    long, short = candidate(1, padding=50), candidate(2)
+    best = published([final(long, 0.9, 1.0, 1.1), final(short, 1.0, 1.05, 1.06)])
+    assert best.trace_id == short.trace_id
+
+
+def test_a_default_that_failed_leaves_the_speedup_unknown():
+    best = published(
+        [
+            final(default_candidate(), passed=None, failure=FailureKind.RUN_TIMEOUT),
+            final(candidate(1), 1.0),
+        ]
+    )
+    assert best.default_latency_secs is None
+    assert best.speedup is None

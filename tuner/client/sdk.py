@@ -1,0 +1,345 @@
+"""The client: a server's REST interface as Python calls."""
+
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from schedules.errors import ContractError
+from schedules.records import FailureKind
+from tuner.client import wire
+from tuner.client.http import DEFAULT_SERVER, DEFAULT_TIMEOUT_SECS, Connection, parse
+from tuner.client.job import Job
+from tuner.client.requests import checked, target_request, workload_request
+
+if TYPE_CHECKING:
+    from tuner.client.database import TuningDatabase
+
+Item = TypeVar("Item", bound=BaseModel)
+
+_PAGE = 500
+_BUILD_WAIT_SECS = 5.0
+_IMPORT_BYTES = 2 * 2**20
+
+
+class Client:
+    """Talks to one server; a context manager, thread-safe.
+
+    Parameters
+    ----------
+    server : str
+        URL of the server.
+    token : str or None
+        Token, where the server wants one.
+    timeout_secs : float
+        For each request.
+    http : httpx.Client or None
+        A client to use in place of an own one; it stays the caller's to close.
+
+    Notes
+    -----
+    Every method raises `tuner.client.errors.ServerError` where the server refuses, which is also
+    an `InputError`, `NotFoundError` or `ConflictError` where it says so, and
+    `UnavailableError` where there is no answer after a few tries.
+    """
+
+    def __init__(
+        self,
+        server: str = DEFAULT_SERVER,
+        *,
+        token: str | None = None,
+        timeout_secs: float = DEFAULT_TIMEOUT_SECS,
+        http: httpx.Client | None = None,
+    ) -> None:
+        self._connection = Connection(server, token=token, timeout_secs=timeout_secs, http=http)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def server(self) -> str:
+        """URL of the server."""
+        return self._connection.server
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    # --- jobs ------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        workload: object,
+        *,
+        target: object = "native",
+        trials: int | None = 64,
+        seconds: float | None = None,
+        space: str = "default",
+        priority: int = 0,
+        seed: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Ask for a workload to be tuned.
+
+        Parameters
+        ----------
+        workload : object
+            See `tuner.client.requests.workload_request`.
+        target : object
+            ``"native"`` for that of the registered workers, or see
+            `tuner.client.requests.target_request`.
+        trials, seconds : int or None, float or None
+            The budget; at least one is needed, the first reached ends the job.
+        space : str
+            Schedule space.
+        priority : int
+            Larger goes first.
+        seed : int or None
+            Makes the search repeatable.
+        idempotency_key : str or None
+            Requests with one key are one job; by default each call has a key of its own, so that
+            only its own retries are one.
+
+        Returns
+        -------
+        Job
+            A new one, or the active one for the same request (`Job.view.attached`).
+        """
+        body = checked(
+            wire.JobRequest,
+            workload=workload_request(workload),
+            target=target_request(target),
+            budget=checked(wire.Budget, trials=trials, seconds=seconds),
+            space=space,
+            priority=priority,
+            seed=seed,
+        )
+        key = idempotency_key or uuid.uuid4().hex
+        answer = self._connection.send(
+            "POST", "/v1/jobs", body=body, headers={"Idempotency-Key": key}
+        )
+        return Job(self._connection, parse(answer, wire.JobView))
+
+    def job(self, job_id: str) -> Job:
+        """Return a job."""
+        return Job(self._connection, self._connection.get(f"/v1/jobs/{job_id}", wire.JobView))
+
+    def jobs(self, *, state: str | None = None, limit: int | None = None) -> Iterator[wire.JobView]:
+        """Yield jobs, newest first."""
+        return self._pages("/v1/jobs", wire.JobView, {"state": state}, limit)
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job; one that has ended stays as it is."""
+        answer = self._connection.send("POST", f"/v1/jobs/{job_id}/cancel")
+        return Job(self._connection, parse(answer, wire.JobView))
+
+    # --- bests -----------------------------------------------------------------------------------
+
+    def best(
+        self, workload: object, target: object = "native", *, deadline_secs: float | None = None
+    ) -> wire.BestView:
+        """Return what is best for a workload on a target.
+
+        Parameters
+        ----------
+        workload, target : object
+            As for `submit`.
+        deadline_secs : float or None
+            How long the server may look for a better one first.
+
+        Raises
+        ------
+        NotFoundError
+            Nothing is known and nothing can be predicted.
+        """
+        body = checked(
+            wire.BestRequest,
+            workload=workload_request(workload),
+            target=target_request(target),
+            deadline_secs=deadline_secs,
+        )
+        timeout_secs = self._connection.timeout_secs + (deadline_secs or 0.0)
+        answer = self._connection.send("POST", "/v1/best", body=body, timeout_secs=timeout_secs)
+        return parse(answer, wire.BestView)
+
+    def best_by_id(self, workload_id: str, target_id: str) -> wire.BestView:
+        """Return what is best for ids.
+
+        Raises
+        ------
+        NotFoundError
+            Nothing is known.
+        """
+        ids = {"workload_id": workload_id, "target_id": target_id}
+        return self._connection.get("/v1/best", wire.BestView, ids)
+
+    def bests(
+        self,
+        *,
+        workload_id: str | None = None,
+        target_id: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[wire.BestView]:
+        """Yield published bests."""
+        ids = {"workload_id": workload_id, "target_id": target_id}
+        return self._pages("/v1/bests", wire.BestView, ids, limit)
+
+    # --- records ---------------------------------------------------------------------------------
+
+    def records(
+        self,
+        *,
+        workload_id: str | None = None,
+        target_id: str | None = None,
+        job_id: str | None = None,
+        worker_id: str | None = None,
+        failure: FailureKind | str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[wire.RecordView]:
+        """Yield tuning records, newest first, page by page."""
+        filters = {
+            "workload_id": workload_id,
+            "target_id": target_id,
+            "job_id": job_id,
+            "worker_id": worker_id,
+            "failure": failure,
+            "since": since.isoformat() if since else None,
+        }
+        return self._pages("/v1/records", wire.RecordView, filters, limit)
+
+    def import_records(self, records: Iterable[wire.ImportedRecord]) -> wire.ImportAnswer:
+        """Send measurements that were made elsewhere; sending them twice adds nothing.
+
+        Returns
+        -------
+        ImportAnswer
+            What became of all of them together.
+        """
+        stored = known = published = 0
+        for part in _parts(records):
+            body = wire.ImportRequest(records=part)
+            answer = parse(
+                self._connection.send("POST", "/v1/records/import", body=body), wire.ImportAnswer
+            )
+            stored += answer.stored
+            known += answer.known
+            published += answer.published
+        return wire.ImportAnswer(stored=stored, known=known, published=published)
+
+    # --- what else the server knows --------------------------------------------------------------
+
+    def workers(self, *, limit: int | None = None) -> Iterator[wire.WorkerView]:
+        """Yield registered workers."""
+        return self._pages("/v1/workers", wire.WorkerView, {}, limit)
+
+    def drain_worker(self, worker_id: str) -> wire.WorkerView:
+        """Let a worker finish its batch and leave."""
+        answer = self._connection.send("POST", f"/v1/workers/{worker_id}/drain")
+        return parse(answer, wire.WorkerView)
+
+    def clear_worker(self, worker_id: str) -> wire.WorkerView:
+        """Trust a quarantined worker again, with all that it measured."""
+        answer = self._connection.send("POST", f"/v1/workers/{worker_id}/clear")
+        return parse(answer, wire.WorkerView)
+
+    def targets(self, *, limit: int | None = None) -> Iterator[wire.TargetView]:
+        """Yield known targets."""
+        return self._pages("/v1/targets", wire.TargetView, {}, limit)
+
+    def workloads(self, *, limit: int | None = None) -> Iterator[wire.WorkloadView]:
+        """Yield known workloads, without their IR."""
+        return self._pages("/v1/workloads", wire.WorkloadView, {}, limit)
+
+    def workload(self, workload_id: str) -> wire.WorkloadWire:
+        """Return a workload with its IR."""
+        return self._connection.get(f"/v1/workloads/{workload_id}", wire.WorkloadWire)
+
+    def target(self, target_id: str) -> wire.TargetView:
+        """Return a target."""
+        return self._connection.get(f"/v1/targets/{target_id}", wire.TargetView)
+
+    # --- builds ----------------------------------------------------------------------------------
+
+    def database(self, *, unverified: bool = False) -> "TuningDatabase":
+        """Return a MetaSchedule database that is answered by the server; imports TVM.
+
+        Parameters
+        ----------
+        unverified : bool
+            Whether bests whose output nobody has checked are used too.
+
+        Examples
+        --------
+        ::
+
+            with client.database(), target:
+                lib = tvm.compile(mod, target)
+        """
+        from tuner.client.database import TuningDatabase
+
+        def find_best(workload_id: str, target_id: str) -> wire.BestView:
+            # A build waits once and briefly; it goes on without the server then.
+            answer = self._connection.send(
+                "GET",
+                "/v1/best",
+                params={"workload_id": workload_id, "target_id": target_id},
+                timeout_secs=min(_BUILD_WAIT_SECS, self._connection.timeout_secs),
+                retry=False,
+            )
+            return parse(answer, wire.BestView)
+
+        return TuningDatabase(find_best, unverified=unverified)
+
+    def _pages(
+        self, path: str, view: type[Item], filters: dict[str, Any], limit: int | None
+    ) -> Iterator[Item]:
+        left, cursor = limit, None
+        while left is None or left > 0:
+            size = _PAGE if left is None else min(left, _PAGE)
+            answer = self._connection.send(
+                "GET", path, params={**filters, "limit": size, "cursor": cursor}
+            )
+            items, cursor = _page(answer, view)
+            yield from items
+            if cursor is None:
+                return
+            left = None if left is None else left - len(items)
+
+
+def _page(answer: httpx.Response, view: type[Item]) -> tuple[list[Item], str | None]:
+    try:
+        page = answer.json()
+        items = [view.model_validate(item, extra="ignore") for item in page["items"]]
+        return items, page["next_cursor"]
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise ContractError(
+            f"the answer of {answer.request.url} is not a page of {view.__name__}: {error}"
+        ) from None
+
+
+def _parts(records: Iterable[wire.ImportedRecord]) -> Iterator[list[wire.ImportedRecord]]:
+    """Divide records so that no request is too large for the server."""
+    part: list[wire.ImportedRecord] = []
+    part_bytes = 0
+    for record in records:
+        record_bytes = len(record.model_dump_json())
+        if part and (part_bytes + record_bytes > _IMPORT_BYTES or len(part) == 1000):
+            yield part
+            part, part_bytes = [], 0
+        part.append(record)
+        part_bytes += record_bytes
+    if part:
+        yield part

@@ -1,0 +1,84 @@
+"""What clients send."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag
+
+from tuner.client.wire.base import Wire
+
+MAX_TRIALS = 100_000
+
+
+class OperatorWorkload(Wire):
+    """A workload by operator name."""
+
+    op: Annotated[str, Field(min_length=1, max_length=100)]
+    args: dict[str, Any] = Field(default_factory=dict)
+    dtype: str = "float32"
+
+
+class IrWorkload(Wire):
+    """A workload as TVM IR."""
+
+    ir: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+def _workload_kind(value: Any) -> str:
+    """Choose the form by its main field, so that an error names one form only."""
+    if isinstance(value, Mapping):
+        return "ir" if "ir" in value else "op"
+    return "ir" if isinstance(value, IrWorkload) else "op"
+
+
+WorkloadRequest = Annotated[
+    Annotated[OperatorWorkload, Tag("op")] | Annotated[IrWorkload, Tag("ir")],
+    Discriminator(_workload_kind),
+]
+TargetRequest = Annotated[str, Field(min_length=1, max_length=200)] | dict[str, Any]
+
+
+class Budget(Wire):
+    """When a job stops; at least one bound is needed, the first reached counts."""
+
+    trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=7 * 86400)] | None = None
+
+
+class JobRequest(Wire):
+    """Body of ``POST /v1/jobs``."""
+
+    workload: WorkloadRequest
+    target: TargetRequest = "native"
+    budget: Budget = Budget(trials=64)
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    space: Annotated[str, Field(min_length=1, max_length=100)] = "default"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+
+class BestRequest(Wire):
+    """Body of ``POST /v1/best``."""
+
+    workload: WorkloadRequest
+    target: TargetRequest = "native"
+    deadline_secs: Annotated[float, Field(gt=0, le=3600)] | None = None
+
+
+class ImportedRecord(Wire):
+    """One measurement that was made elsewhere."""
+
+    workload: WorkloadRequest
+    target: dict[str, Any]
+    trace: tuple[list[Any], list[Any]]
+    """The instructions and the decisions, as TVM writes them."""
+    run_secs: Annotated[
+        list[Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+        Field(min_length=1, max_length=10_000),
+    ]
+
+
+class ImportRequest(Wire):
+    """Body of ``POST /v1/records/import``; larger sets are sent in parts."""
+
+    records: Annotated[list[ImportedRecord], Field(min_length=1, max_length=1000)]

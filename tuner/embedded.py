@@ -1,0 +1,130 @@
+"""Tuning on this machine, without a server."""
+
+import secrets
+from collections.abc import Callable, Mapping
+
+from schedules.errors import InputError
+from schedules.operators import find_operator
+from schedules.records import Best
+from schedules.space import DEFAULT_SPACE, SPACES
+from schedules.target import NATIVE, Target
+from schedules.workload import Workload
+from tuner.measure.local import LocalMeasurer
+from tuner.sandbox import Sandbox
+from tuner.search.local import LocalSearch
+from tuner.session import Budget, Progress, Session
+from tuner.store import MemoryStore, RecordStore
+
+
+def tune(
+    op: str,
+    args: Mapping[str, object],
+    *,
+    dtype: str = "float32",
+    trials: int | None = 64,
+    seconds: float | None = None,
+    target: str | Mapping[str, object] = NATIVE,
+    space: str = DEFAULT_SPACE,
+    seed: int | None = None,
+    store: RecordStore | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Best | None:
+    """Tune a catalogue operator on this machine.
+
+    Parameters
+    ----------
+    op : str
+        Operator name; see ``tunesmith ops``.
+    args : Mapping[str, object]
+        The operator's arguments.
+    dtype : str
+        Operand dtype.
+    trials, seconds : int or None, float or None
+        The budget; the bound reached first counts.
+    target : str or Mapping
+        ``native``, or a target that this machine can run.
+    space : str
+        A name of `schedules.space.SPACES`.
+    seed : int or None
+        For equal searches; random by default.
+    store : RecordStore or None
+        Where earlier trials are found and new ones kept; memory by default.
+    on_progress : callable or None
+        Called after every trial.
+
+    Returns
+    -------
+    Best or None
+        What is published; None if not even the compiler's default passed its check.
+
+    Raises
+    ------
+    InputError
+        The operator, its arguments, the target or the space cannot be used.
+    UnavailableError
+        The measuring process cannot be kept alive.
+    """
+    call = find_operator(op).call(args, dtype)
+    sandbox = Sandbox()
+    try:
+        workload = sandbox.resolve_call(call)
+    finally:
+        sandbox.close()
+    return tune_workload(
+        workload,
+        trials=trials,
+        seconds=seconds,
+        target=target,
+        space=space,
+        seed=seed,
+        store=store,
+        on_progress=on_progress,
+    )
+
+
+def tune_workload(
+    workload: Workload,
+    *,
+    trials: int | None = 64,
+    seconds: float | None = None,
+    target: str | Mapping[str, object] = NATIVE,
+    space: str = DEFAULT_SPACE,
+    seed: int | None = None,
+    store: RecordStore | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Best | None:
+    """Tune a resolved workload on this machine; see `tune`."""
+    if trials is None and seconds is None:
+        raise InputError("a budget needs a bound: give trials, seconds, or both")
+    if space not in SPACES:
+        raise InputError(f"there is no schedule space {space!r}; use {', '.join(SPACES)}")
+    with LocalMeasurer() as measurer:
+        native, environment = measurer.describe()
+        resolved = _runnable(target, native)
+        with LocalSearch(
+            workload=workload,
+            target=resolved,
+            space=space,
+            seed=secrets.randbelow(2**31) if seed is None else seed,
+        ) as strategy:
+            return Session(
+                workload=workload,
+                target=resolved,
+                strategy=strategy,
+                measurer=measurer,
+                environment=environment,
+                store=store or MemoryStore(),
+                budget=Budget(trials=trials, seconds=seconds),
+                on_progress=on_progress,
+            ).run()
+
+
+def _runnable(target: str | Mapping[str, object], native: Target) -> Target:
+    if isinstance(target, str):
+        if target != NATIVE:
+            raise InputError(f"target {target!r} is unknown; use {NATIVE!r} or a target dict")
+        return native
+    parsed = Target.parse(target)
+    if parsed.kind != native.kind or parsed.cores > native.cores:
+        raise InputError(f"this machine is {native}; it cannot run kernels for {parsed}")
+    return parsed

@@ -1,0 +1,106 @@
+"""Parsing untrusted programs in a process that may die."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from schedules import errors
+from schedules.errors import InputError, InvalidTargetError, UnavailableError
+from schedules.target import Target
+from schedules.workload import OperatorCall, Workload
+from tuner.client import convert, wire
+from tuner.measure.connection import HostConnection
+
+
+class Sandbox:
+    """Turns requests into workloads through a host whose children do the parsing.
+
+    Thread-safe: one request at a time. A child that crashes or hangs costs its request only; a host
+    that dies is replaced once per request.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: HostConnection | None = None
+
+    def resolve_call(self, call: OperatorCall) -> Workload:
+        """Write the program of a checked operator call.
+
+        Raises
+        ------
+        InputError
+            TVM refuses the program.
+        UnavailableError
+            No host process can be kept alive.
+        """
+        return self._resolve(
+            {"command": "resolve", "op": call.op, "args": dict(call.args), "dtype": call.dtype}
+        )
+
+    def resolve_ir(self, text: str, name: str | None) -> Workload:
+        """Parse and check IR JSON; see `schedules.ir.workload_from_ir`.
+
+        Raises
+        ------
+        InvalidWorkloadError
+            It is not a tunable program, or parsing it kills or hangs the parser.
+        UnavailableError
+            No host process can be kept alive.
+        """
+        return self._resolve({"command": "resolve", "ir": text, "name": name})
+
+    def check_target(self, target: Target) -> None:
+        """Ask the compiler whether it knows a target.
+
+        Raises
+        ------
+        InvalidTargetError
+            It does not.
+        """
+        answer = self._ask({"command": "target", "target": target.as_dict()})
+        if answer["answer"] == "refused":
+            raise InvalidTargetError(answer["detail"])
+
+    def tagged_target(self, tag: str) -> Target:
+        """Ask the compiler what one of its tags stands for, such as ``nvidia/nvidia-h100``.
+
+        Raises
+        ------
+        InvalidTargetError
+            It has no such tag, or the tag's kind cannot be tuned for.
+        """
+        answer = self._ask({"command": "target", "target": tag})
+        if answer["answer"] == "refused":
+            raise InvalidTargetError(f"target {tag!r}: {answer['detail']}")
+        return Target.parse(answer["target"])
+
+    def close(self) -> None:
+        """End the host process. Idempotent."""
+        with self._lock:
+            self._disconnect()
+
+    def _resolve(self, command: Mapping[str, Any]) -> Workload:
+        answer = self._ask(command)
+        if answer["answer"] == "refused":
+            kind = getattr(errors, answer["error"], InputError)
+            raise kind(answer["detail"])
+        return convert.workload_from_wire(wire.WorkloadWire.model_validate(answer["workload"]))
+
+    def _ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            try:
+                return self._connected().ask(command)
+            except UnavailableError:
+                self._disconnect()
+                return self._connected().ask(command)
+
+    def _connected(self) -> HostConnection:
+        if self._connection is None or not self._connection.alive:
+            self._disconnect()
+            self._connection = HostConnection(builders=1)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,55 @@
+"""One step of a search, as a pure function for an executor's process.
+
+A step is given everything: the workload, the target, and all trials so far. The process keeps the
+searches that it ran lately, so that a step which finds its own continues where it stopped; one that
+does not rebuilds the search from the trials. The database is never seen here.
+"""
+
+from dataclasses import dataclass
+
+from tuner.client import convert, wire
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialWire:
+    """A trial in its wire form, which crosses process borders."""
+
+    candidate: wire.CandidateWire
+    result: wire.ResultWire
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRequest:
+    """What one step needs.
+
+    Attributes
+    ----------
+    search_id : str
+        Equal for the steps of one search.
+    trials : tuple of TrialWire
+        All trials of the workload on the target so far, oldest first.
+    count : int
+        How many candidates are wanted.
+    """
+
+    search_id: str
+    workload: wire.WorkloadWire
+    target: dict[str, object]
+    space: str
+    seed: int
+    trials: tuple[TrialWire, ...]
+    count: int
+
+
+def propose(request: StepRequest) -> tuple[wire.CandidateWire, ...]:
+    """Tell a search what it does not know yet, and ask it for candidates.
+
+    Returns
+    -------
+    tuple of CandidateWire
+        Empty when the space has no more to offer.
+    """
+    # Imports TVM, which whoever only sends requests does without.
+    from tuner.search import warm
+
+    return tuple(convert.candidate_to_wire(item) for item in warm.ask(request))
