@@ -1,0 +1,1 @@
+"""The server: REST API, database, leases and the orchestrator of jobs."""

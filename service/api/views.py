@@ -1,0 +1,163 @@
+"""Writing the store's own values; those of `schedules` are written by `tuner.client.convert`."""
+
+from collections.abc import Iterable
+
+from schedules.operators import Operator
+from schedules.records import Best, TuningRecord
+from schedules.target import Target
+from schedules.workload import Workload
+from service.db.store import Store
+from service.db.values import Check, Job, JobState, Lease, Worker
+from tuner.client import convert, wire
+
+
+def job_view(
+    job: Job, best: Best | None, live_targets: Iterable[str], *, attached: bool = False
+) -> wire.JobView:
+    """Write a job.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    best : Best or None
+        The published best of its workload and target.
+    live_targets : iterable of str
+        Ids of the targets that workers serve now.
+    attached : bool
+        Whether a request joined a job that was there before.
+    """
+    spec, waiting_for = job.spec, None
+    if job.state.active and spec.target_id not in live_targets:
+        waiting_for = (
+            "a worker of this target; start one on such a machine with "
+            "`tunesmith worker --server URL`, and see `tunesmith workers`"
+        )
+    elif job.state is JobState.QUEUED:
+        waiting_for = "its turn"
+    return wire.JobView(
+        id=job.job_id,
+        state=job.state.value,
+        workload_id=spec.workload_id,
+        target_id=spec.target_id,
+        attached=attached,
+        trials_done=job.trials_done,
+        trials_budget=spec.trials,
+        seconds_budget=spec.seconds,
+        priority=spec.priority,
+        space=spec.space,
+        failures=dict(job.failures),
+        best=convert.best_to_wire(best) if best else None,
+        error=job.error,
+        waiting_for=waiting_for,
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+    )
+
+
+def current_job_view(store: Store, job: Job, *, attached: bool = False) -> wire.JobView:
+    """Write a job with what the database knows about it now."""
+    best = store.best(job.spec.workload_id, job.spec.target_id)
+    live = live_target_ids(store) if job.state.active else ()
+    return job_view(job, best, live, attached=attached)
+
+
+def live_target_ids(store: Store) -> frozenset[str]:
+    """Return the ids of the targets for which something can be measured now."""
+    return frozenset(store.measuring_workers())
+
+
+def trial_view(record: TuningRecord) -> wire.TrialView:
+    """Write what a ``trial`` event tells of a record."""
+    failure = record.result.failure
+    return wire.TrialView(
+        record_id=record.record_id,
+        worker_id=record.worker_id,
+        purpose=record.purpose,
+        origin=record.candidate.origin,
+        latency_secs=record.result.latency_secs,
+        failure=failure.kind if failure else None,
+        created_at=record.created_at,
+    )
+
+
+def worker_view(worker: Worker) -> wire.WorkerView:
+    """Write a worker."""
+    return wire.WorkerView(
+        worker_id=worker.worker_id,
+        name=worker.name,
+        target_id=worker.target.target_id,
+        target=worker.target.as_dict(),
+        environment=dict(worker.environment.facts),
+        state=worker.state.value,
+        quarantined=worker.quarantined,
+        last_seen_at=worker.last_seen_at,
+        registered_at=worker.registered_at,
+    )
+
+
+def check_view(check: Check) -> wire.CheckView:
+    """Write a sign of a worker's health."""
+    return wire.CheckView(
+        check_id=check.check_id,
+        worker_id=check.worker_id,
+        kind=check.kind.value,
+        passed=check.passed,
+        problem=check.problem,
+        latency_secs=check.latency_secs,
+        spread=check.spread,
+        baseline_secs=check.baseline_secs,
+        checked_at=check.checked_at,
+    )
+
+
+def lease_answer(lease: Lease) -> wire.LeaseAnswer:
+    """Write a lease."""
+    return wire.LeaseAnswer(
+        lease_id=lease.lease_id,
+        epoch=lease.epoch,
+        ttl_secs=lease.ttl_secs,
+        job_id=lease.job_id,
+        workload=convert.workload_to_wire(lease.workload),
+        target=lease.target.as_dict(),
+        purpose=lease.purpose,
+        incumbent_secs=lease.incumbent_secs,
+        items=[
+            wire.LeaseItem(
+                item_id=item.item_id, candidate=convert.candidate_to_wire(item.candidate)
+            )
+            for item in lease.items
+        ],
+    )
+
+
+def target_view(target: Target) -> wire.TargetView:
+    """Write a target."""
+    return wire.TargetView(target_id=target.target_id, target=target.as_dict())
+
+
+def workload_summary(workload: Workload) -> wire.WorkloadView:
+    """Write a workload without its IR."""
+    view = convert.workload_to_wire(workload)
+    return wire.WorkloadView.model_validate(view.model_dump(exclude={"ir"}))
+
+
+def operator_view(operator: Operator) -> wire.OperatorView:
+    """Write an operator of the catalogue."""
+    return wire.OperatorView(
+        name=operator.name,
+        aliases=list(operator.aliases),
+        summary=operator.summary,
+        arguments=[
+            wire.ArgumentView(
+                name=argument.name,
+                default=argument.default,
+                minimum=argument.minimum,
+                maximum=argument.maximum,
+                aliases=list(argument.aliases),
+                doc=argument.doc,
+            )
+            for argument in operator.arguments
+        ],
+        dtypes=list(operator.dtypes),
+    )

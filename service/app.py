@@ -1,0 +1,104 @@
+"""The HTTP application. Nothing that is imported here imports TVM."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Protocol
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from service import errors
+from service.api import (
+    best,
+    health,
+    jobs,
+    leases,
+    models,
+    operators,
+    records,
+    targets,
+    worker_health,
+    workers,
+    workloads,
+)
+from service.api.context import Services
+from service.bodies import BodyGuard
+from service.metrics import RequestMetrics
+from tuner.client import wire
+
+__all__ = ["Background", "Services", "create_app"]
+
+_ROUTERS = (
+    # Routes are tried in this order: the one that is asked for most comes first.
+    best.look_ups,
+    jobs.router,
+    best.router,
+    records.router,
+    workers.router,
+    worker_health.router,
+    leases.router,
+    targets.router,
+    workloads.router,
+    models.router,
+    operators.router,
+    health.router,
+)
+
+
+class Background(Protocol):
+    """What works beside the API in the same process, such as the orchestrator of jobs."""
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        ...
+
+    def stop(self) -> None:
+        """End, and return when it has ended."""
+        ...
+
+
+def create_app(services: Services, *, background: Background | None = None) -> FastAPI:
+    """Make the application.
+
+    Parameters
+    ----------
+    services : Services
+        Its parts; they stay the caller's to close.
+    background : Background or None
+        Started before the first request and stopped after the last one.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if background is not None:
+            background.start()
+        tasks = [asyncio.create_task(part.run()) for part in (services.lookout, services.bests)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            services.events.close()
+            if background is not None:
+                await run_in_threadpool(background.stop)
+
+    app = FastAPI(
+        title="Tunesmith",
+        description="A learned auto-tuning service for tensor programs.",
+        version=version("tunesmith"),
+        lifespan=lifespan,
+        redirect_slashes=False,
+        responses={
+            "4XX": {"model": wire.ErrorView, "description": "Says what to mend."},
+            "5XX": {"model": wire.ErrorView, "description": "A fault, or try again."},
+        },
+    )
+    app.state.services = services
+    errors.install(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.add_middleware(BodyGuard, max_bytes=services.settings.max_body_bytes)
+    app.add_middleware(RequestMetrics, metrics=services.metrics)
+    return app

@@ -1,0 +1,54 @@
+"""Where heavy pure work runs: an executor's processes, which never see the database."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+
+from tuner.client import wire
+from tuner.search.pool import search_pool
+from tuner.search.step import StepRequest, propose
+
+
+class SearchPool:
+    """Runs search steps in processes; replaces the pool when one of them dies.
+
+    Parameters
+    ----------
+    processes : int
+        How many steps may run at once.
+
+    Notes
+    -----
+    Thread-safe. A step that kills its process fails with `BrokenProcessPool`, and so do the steps
+    beside it; each may be submitted again.
+    """
+
+    def __init__(self, *, processes: int) -> None:
+        self._make: Callable[[], Executor] = partial(search_pool, processes)
+        self._lock = threading.Lock()
+        self._executor: Executor | None = None
+
+    def submit(self, request: StepRequest) -> Future[tuple[wire.CandidateWire, ...]]:
+        """Start a step."""
+        with self._lock:
+            if self._executor is None:
+                self._executor = self._make()
+            try:
+                return self._executor.submit(propose, request)
+            except BrokenProcessPool:
+                self._executor.shutdown(wait=False)
+                self._executor = self._make()
+                return self._executor.submit(propose, request)
+
+    def close(self) -> None:
+        """End the processes; running steps are lost."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if isinstance(executor, ProcessPoolExecutor):
+            # A step may take minutes, and nothing waits for it any more.
+            for process in list((executor._processes or {}).values()):
+                process.kill()
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)

@@ -1,0 +1,356 @@
+"""Connections and transactions: the one place that knows which database engine is used."""
+
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from sqlalchemy import (
+    URL,
+    Engine,
+    ExceptionContext,
+    Select,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+    StatementError,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from schedules.errors import ConflictError, InputError, UnavailableError
+from service.db.models import Base
+from tuner.jitter import jitter
+
+ClockOffset = Callable[[], timedelta]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WRITER_WAIT_SECS = 30.0
+SQLITE_WAIT_SECS = 10.0
+IDLE_TRANSACTION_SECS = 10.0
+"""PostgreSQL ends a transaction that does nothing for so long, and frees the rows it holds."""
+ATTEMPTS = 4
+# Deadlock, serialisation failure: PostgreSQL asks for the transaction to be run again.
+_RETRY_SQLSTATES = frozenset({"40P01", "40001"})
+# Undefined table, undefined column.
+_SCHEMA_SQLSTATES = frozenset({"42P01", "42703"})
+_IDLE_SQLSTATE = "25P03"
+_CLOCK_OFFSET = "clock_offset"
+
+
+def no_offset() -> timedelta:
+    """Return zero: the database's clock as it is."""
+    return timedelta(0)
+
+
+def database_now(session: Session) -> datetime:
+    """Return the time of the database's clock; no other clock counts for leases."""
+    if session.get_bind().dialect.name == "sqlite":
+        text = session.scalar(select(func.strftime("%Y-%m-%d %H:%M:%f", "now")))
+        now = datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
+    else:
+        # Not `now()`, which stands still within a transaction, even while it waits for a lock.
+        now = session.scalars(select(func.clock_timestamp())).one().astimezone(UTC)
+    offset: ClockOffset = session.info[_CLOCK_OFFSET]
+    return now + offset()
+
+
+def new_id() -> str:
+    """Make an id of 32 hexadecimal digits that sorts by the time at which it was made."""
+    return f"{time.time_ns():016x}{secrets.token_hex(8)}"
+
+
+def locked(session: Session, statement: Select[T]) -> Sequence[T]:
+    """Read rows as they are now and hold them until the transaction ends."""
+    return session.scalars(
+        # key_share: rows that refer to these may still be inserted by others.
+        statement.with_for_update(key_share=True).execution_options(populate_existing=True)
+    ).all()
+
+
+def insert_new(
+    session: Session,
+    model: type[Base],
+    rows: Sequence[Mapping[str, Any]],
+    key: InstrumentedAttribute[str],
+) -> int:
+    """Insert the rows that are not there yet and return how many there were."""
+    if not rows:
+        return 0
+    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = make(model).on_conflict_do_nothing().returning(key)
+    return len(session.execute(statement, list(rows)).all())
+
+
+class Database:
+    """Engines of one database; safe to share between threads.
+
+    SQLite has one connection that writes, guarded by a lock, and others that only read: several
+    writing connections can corrupt a WAL file before SQLite 3.51.3. PostgreSQL has one pool.
+
+    Parameters
+    ----------
+    database_url : str
+        ``sqlite:///FILE`` or ``postgresql://...``.
+    clock_offset : callable
+        Added to the database's clock, so that tests need not wait.
+
+    Raises
+    ------
+    InputError
+        The URL is malformed, or names another kind of database.
+    """
+
+    def __init__(self, database_url: str, *, clock_offset: ClockOffset = no_offset) -> None:
+        self.url = parse_url(database_url)
+        self._clock_offset = clock_offset
+        self._writer_lock: threading.Lock | None = None
+        if self.url.get_backend_name() == "sqlite":
+            self._writer_lock = threading.Lock()
+            self.writer = _sqlite_engine(self.url, "BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
+            self._reader = _sqlite_engine(self.url, "BEGIN", pool_size=8, max_overflow=56)
+        else:
+            self.writer = self._reader = create_engine(
+                self.url,
+                pool_pre_ping=True,
+                # Three processes of ours fit into PostgreSQL's usual 100 connections; whoever finds
+                # all of them in use waits. Those beyond a pool would be made for one use each.
+                pool_size=28,
+                max_overflow=0,
+                json_serializer=_to_json,
+                connect_args={"connect_timeout": 10},
+            )
+            event.listen(self.writer, "connect", _limit_idle_transactions)
+            event.listen(self.writer, "handle_error", _note_ended_connection)
+
+    def close(self) -> None:
+        """Close all connections."""
+        # The writer goes last, so that SQLite's closing checkpoint is its own.
+        if self._reader is not self.writer:
+            self._reader.dispose()
+        self.writer.dispose()
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in a transaction that is thrown away afterwards.
+
+        Raises
+        ------
+        InputError
+            The database cannot hold a value that was passed.
+        UnavailableError
+            The database does not answer.
+        """
+        return self._attempt(self._reader, work, commit=False)
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in a transaction, again if another transaction got in its way.
+
+        Raises
+        ------
+        ConflictError
+            A constraint does not allow it.
+        InputError
+            The database cannot hold a value that was passed.
+        UnavailableError
+            The database does not answer.
+        """
+        with self._writing_alone():
+            return self._attempt(self.writer, work, commit=True)
+
+    def _attempt(self, engine: Engine, work: Callable[[Session], T], *, commit: bool) -> T:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                session = Session(
+                    engine, expire_on_commit=False, info={_CLOCK_OFFSET: self._clock_offset}
+                )
+                with session:
+                    result = work(session)
+                    if commit:
+                        session.commit()
+                    return result
+            except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
+                # A unique index decides races: the loser finds the winner's row next time.
+                if attempt == ATTEMPTS or not _worth_another_try(error):
+                    raise self._translate(error) from error
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _writing_alone(self) -> Iterator[None]:
+        if self._writer_lock is None:
+            yield
+            return
+        if not self._writer_lock.acquire(timeout=WRITER_WAIT_SECS):
+            raise UnavailableError(f"the database was busy for {WRITER_WAIT_SECS:.0f} s; try again")
+        try:
+            yield
+        finally:
+            self._writer_lock.release()
+
+    def _translate(self, error: Exception) -> Exception:
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        if isinstance(error, IntegrityError):
+            return ConflictError(f"the database refuses this: {reason}")
+        if isinstance(error, DataError | UnicodeEncodeError | OverflowError):
+            return InputError(f"the database cannot store this: {reason}")
+        if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
+            return InputError(f"the database cannot store this: {reason}")
+        shown = self.url.render_as_string(hide_password=True)
+        if _lacks_schema(error, reason):
+            return UnavailableError(
+                f"the schema of {shown} is not as expected ({reason}); run `tunesmith db upgrade`"
+            )
+        return UnavailableError(f"the database {shown} does not answer: {reason}")
+
+
+class Repository:
+    """Base of the parts of the store: methods on a shared database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
+class _HasDatabase(Protocol):
+    _database: Database
+
+
+R = TypeVar("R", bound=_HasDatabase)
+
+
+def reading(
+    method: Callable[Concatenate[R, Session, P], T],
+) -> Callable[Concatenate[R, P], T]:
+    """Make a method one read transaction; callers do not pass the session."""
+
+    @wraps(method)
+    def transaction(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._database.read(lambda session: method(self, session, *args, **kwargs))
+
+    return transaction
+
+
+def writing(
+    method: Callable[Concatenate[R, Session, P], T],
+) -> Callable[Concatenate[R, P], T]:
+    """Make a method one write transaction, which may run more than once until it commits."""
+
+    @wraps(method)
+    def transaction(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._database.write(lambda session: method(self, session, *args, **kwargs))
+
+    return transaction
+
+
+def parse_url(database_url: str) -> URL:
+    """Check a database URL and choose the driver.
+
+    Raises
+    ------
+    InputError
+        It is malformed, or names another kind of database.
+    """
+    wanted = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+    try:
+        url = make_url(database_url)
+        backend = url.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise InputError(f"the database URL cannot be read; {wanted}") from error
+    if backend in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if backend == "sqlite" and url.database not in (None, "", ":memory:"):
+        return url.set(drivername="sqlite+pysqlite")
+    raise InputError(f"database {url.render_as_string(hide_password=True)!r}: {wanted}")
+
+
+def _to_json(value: object) -> str:
+    try:
+        # SQLite would take NaN and infinities, which are no JSON.
+        return json.dumps(value, allow_nan=False)
+    except ValueError as error:
+        raise InputError(f"the database cannot store this: {error}") from error
+
+
+def _sqlite_engine(url: URL, begin: str, *, pool_size: int, max_overflow: int) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        json_serializer=_to_json,
+        connect_args={"check_same_thread": False},
+    )
+    read_only = begin != "BEGIN IMMEDIATE"
+
+    def connect(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver would begin transactions late and never before DDL.
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT_SECS * 1000:.0f}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            _use_wal(connection)
+
+    event.listen(engine, "connect", connect)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _limit_idle_transactions(connection: Any, _record: object) -> None:
+    """Let no process that was stopped in the midst of a transaction hold up all others."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECS:.0f}s'")
+    connection.commit()
+
+
+def _note_ended_connection(context: ExceptionContext) -> None:
+    """Tell the pool that PostgreSQL has ended a connection; it takes that for another error."""
+    if getattr(context.original_exception, "sqlstate", None) == _IDLE_SQLSTATE:
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log, waiting for others that open the same new file.
+
+    SQLite's own waiting does not cover this statement: to change the mode of a file it wants a lock
+    that it holds a weaker one for, and where two do so at once it refuses one to avoid a deadlock.
+    """
+    deadline = time.monotonic() + SQLITE_WAIT_SECS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(jitter(0.005, 0.02))
+
+
+def _lacks_schema(error: Exception, reason: str) -> bool:
+    sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return sqlstate in _SCHEMA_SQLSTATES or reason.startswith(("no such table", "no such column"))
+
+
+def _worth_another_try(error: Exception) -> bool:
+    if isinstance(error, IntegrityError):
+        return True
+    return (
+        isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _RETRY_SQLSTATES
+    )

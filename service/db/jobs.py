@@ -1,0 +1,324 @@
+"""Jobs: submitting, following, finishing. `service.db.claims` says who takes their steps."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from schedules.errors import ConflictError, InputError, NotFoundError
+from schedules.identity import sha256_id
+from schedules.records import FailureKind
+from service.db import convert
+from service.db.catalogue import target_row, workload_row
+from service.db.engine import Repository, database_now, locked, new_id, reading, writing
+from service.db.models import (
+    IS_ACTIVE,
+    IS_READY,
+    BatchRow,
+    IdempotencyKeyRow,
+    ItemRow,
+    JobRow,
+    RecordRow,
+)
+from service.db.paging import page
+from service.db.values import (
+    BatchState,
+    ItemState,
+    Job,
+    JobPhase,
+    JobSpec,
+    JobState,
+    Page,
+)
+
+
+class Jobs(Repository):
+    """Jobs."""
+
+    @writing
+    def submit_job(
+        self, session: Session, spec: JobSpec, *, idempotency_key: str | None
+    ) -> tuple[Job, bool]:
+        """Make a job, or attach to the active one that asks for the same (single flight).
+
+        An active job's budget is raised so that it covers the new one, and so is its priority; it
+        then searches again if it was in its final phase. The job stays its first submitter's.
+
+        Parameters
+        ----------
+        idempotency_key : str or None
+            A repeated key returns the job of its first request.
+
+        Returns
+        -------
+        job : Job
+        created : bool
+            False if the job was there before.
+
+        Raises
+        ------
+        NotFoundError
+            The workload or target is unknown.
+        InputError
+            The budget has no finite bound.
+        ConflictError
+            The key was used for another request.
+        """
+        if spec.trials is None and spec.seconds is None:
+            raise InputError("a budget needs a bound: give trials, seconds or both")
+        if spec.seconds is not None and not math.isfinite(spec.seconds):
+            raise InputError("a budget's seconds must be a finite number")
+        spec_hash = sha256_id(
+            {"flight": _flight_key(spec), "trials": spec.trials, "seconds": spec.seconds}
+            | {"priority": spec.priority}
+        )
+        if idempotency_key is not None:
+            known = session.get(IdempotencyKeyRow, idempotency_key)
+            if known is not None:
+                if known.spec_hash != spec_hash:
+                    raise ConflictError(
+                        "this idempotency key was used for another request; choose a new key"
+                    )
+                return _job(session, session.get_one(JobRow, known.job_id)), False
+        row, created = _attach_or_create(session, spec)
+        if idempotency_key is not None:
+            # The job first: the key refers to it.
+            session.flush()
+            session.add(
+                IdempotencyKeyRow(
+                    key=idempotency_key,
+                    job_id=row.job_id,
+                    spec_hash=spec_hash,
+                    created_at=database_now(session),
+                )
+            )
+        session.flush()
+        return _job(session, row), created
+
+    @reading
+    def job(self, session: Session, job_id: str) -> Job:
+        """Return a job.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that id.
+        """
+        row = session.get(JobRow, job_id)
+        if row is None:
+            raise _unknown(job_id)
+        return _job(session, row)
+
+    @reading
+    def jobs(
+        self, session: Session, *, state: JobState | None, limit: int, cursor: str | None
+    ) -> Page[Job]:
+        """List jobs, newest first.
+
+        Raises
+        ------
+        InputError
+            The cursor or the limit is no good.
+        """
+        statement = select(JobRow)
+        if state is not None:
+            statement = statement.where(JobRow.state == state)
+        return page(
+            session,
+            statement,
+            (JobRow.created_at, JobRow.job_id),
+            lambda rows: read_jobs(session, rows),
+            limit=limit,
+            cursor=cursor,
+        )
+
+    @reading
+    def active_jobs(self, session: Session) -> tuple[Job, ...]:
+        """Return all jobs that are queued or running, oldest first."""
+        rows = session.scalars(
+            select(JobRow).where(IS_ACTIVE).order_by(JobRow.created_at, JobRow.job_id)
+        ).all()
+        return tuple(read_jobs(session, rows))
+
+    @writing
+    def cancel_job(self, session: Session, job_id: str) -> Job:
+        """Cancel a job: nothing of it is leased any more, and its leases end at a heartbeat.
+
+        A job that is finished stays as it is.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that id.
+        """
+        row = lock_job(session, job_id)
+        if row.state.active:
+            _finish(session, row, JobState.CANCELLED)
+        return _job(session, row)
+
+    @writing
+    def set_phase(self, session: Session, job_id: str, phase: JobPhase, owner: str) -> None:
+        """Say what the next batch of a job is for.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such job.
+        ConflictError
+            `owner` does not hold it.
+        """
+        lock_owned_job(session, job_id, owner).phase = phase
+
+    @writing
+    def finish_job(
+        self, session: Session, job_id: str, owner: str, *, error: str | None = None
+    ) -> None:
+        """End a job: done, or failed if there is an error.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such job.
+        ConflictError
+            `owner` does not hold it, or it would be done but for a budget that was raised.
+        """
+        row = lock_owned_job(session, job_id, owner)
+        if error is None and row.phase is not JobPhase.FINAL:
+            raise ConflictError(f"the budget of job {job_id} was raised: it searches again")
+        row.error = error
+        _finish(session, row, JobState.DONE if error is None else JobState.FAILED)
+
+
+def lock_job(session: Session, job_id: str) -> JobRow:
+    """Hold a job's row until the transaction ends, or raise NotFoundError."""
+    rows = locked(session, select(JobRow).where(JobRow.job_id == job_id))
+    if not rows:
+        raise _unknown(job_id)
+    return rows[0]
+
+
+def lock_jobs(session: Session, job_ids: set[str]) -> dict[str, JobRow]:
+    """Hold the rows of several jobs."""
+    rows = locked(session, select(JobRow).where(JobRow.job_id.in_(job_ids)).order_by(JobRow.job_id))
+    return {row.job_id: row for row in rows}
+
+
+def lock_owned_job(session: Session, job_id: str, owner: str) -> JobRow:
+    """Hold the row of a job that `owner` has claimed, or raise ConflictError."""
+    row = lock_job(session, job_id)
+    if not row.state.active:
+        raise ConflictError(f"job {job_id} is {row.state}")
+    if row.owner != owner or row.owner_until is None or row.owner_until <= database_now(session):
+        raise ConflictError(f"{owner} does not hold job {job_id}; claim it again")
+    return row
+
+
+def _attach_or_create(session: Session, spec: JobSpec) -> tuple[JobRow, bool]:
+    flight_key = _flight_key(spec)
+    active = locked(
+        session,
+        select(JobRow).where(JobRow.flight_key == flight_key, IS_ACTIVE),
+    )
+    if active:
+        (row,) = active
+        _raise_budget(row, spec)
+        if spec.priority > row.priority:
+            row.priority = spec.priority
+            session.execute(
+                update(BatchRow)
+                .where(BatchRow.job_id == row.job_id, IS_READY)
+                .values(precedence=-spec.priority)
+            )
+        return row, False
+    workload_row(session, spec.workload_id)
+    target_row(session, spec.target_id)
+    row = JobRow(
+        job_id=new_id(),
+        workload_id=spec.workload_id,
+        target_id=spec.target_id,
+        trials=spec.trials,
+        seconds=spec.seconds,
+        priority=spec.priority,
+        submitter=spec.submitter,
+        space=spec.space,
+        seed=spec.seed,
+        flight_key=flight_key,
+        state=JobState.QUEUED,
+        phase=JobPhase.SEARCH,
+        trials_done=0,
+        measuring=False,
+        created_at=database_now(session),
+        epoch=0,
+    )
+    session.add(row)
+    return row, True
+
+
+def _flight_key(spec: JobSpec) -> str:
+    return sha256_id([spec.workload_id, spec.target_id, spec.space, spec.seed])
+
+
+def _raise_budget(row: JobRow, spec: JobSpec) -> None:
+    # None is no bound, so it is the larger one.
+    trials = None if row.trials is None or spec.trials is None else max(row.trials, spec.trials)
+    seconds = (
+        None if row.seconds is None or spec.seconds is None else max(row.seconds, spec.seconds)
+    )
+    if trials is None and seconds is None:
+        # One is bounded by trials and the other by time: only a job without end would cover both.
+        return
+    if (trials, seconds) != (row.trials, row.seconds):
+        row.trials, row.seconds = trials, seconds
+        row.phase = JobPhase.SEARCH
+
+
+def _finish(session: Session, row: JobRow, state: JobState) -> None:
+    row.state = state
+    row.finished_at = database_now(session)
+    row.owner = row.owner_until = None
+    row.measuring = False
+    waiting = locked(
+        session,
+        select(BatchRow).where(BatchRow.job_id == row.job_id, IS_READY).order_by(BatchRow.batch_id),
+    )
+    for batch in waiting:
+        cancel_batch(session, batch)
+    session.flush()
+
+
+def cancel_batch(session: Session, batch: BatchRow) -> None:
+    """Withdraw a batch; what is recorded of it stays."""
+    batch.state = BatchState.CANCELLED
+    batch.lease_until = None
+    session.execute(
+        update(ItemRow)
+        .where(ItemRow.batch_id == batch.batch_id, ItemRow.state == ItemState.OPEN)
+        .values(state=ItemState.CANCELLED)
+    )
+
+
+def _unknown(job_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no job {job_id}")
+
+
+def _job(session: Session, row: JobRow) -> Job:
+    return read_jobs(session, [row])[0]
+
+
+def read_jobs(session: Session, rows: Sequence[JobRow]) -> list[Job]:
+    """Make jobs of their rows, with the counts of their failed records."""
+    failures: defaultdict[str, dict[FailureKind, int]] = defaultdict(dict)
+    counts = session.execute(
+        select(RecordRow.job_id, RecordRow.failure, func.count())
+        .where(
+            RecordRow.job_id.in_([row.job_id for row in rows]),
+            RecordRow.failure.is_not(None),
+        )
+        .group_by(RecordRow.job_id, RecordRow.failure)
+    )
+    for job_id, kind, count in counts:
+        if job_id is not None and kind is not None:
+            failures[job_id][kind] = count
+    return [convert.job(row, failures[row.job_id]) for row in rows]

@@ -1,0 +1,76 @@
+"""How much the server has to do, counted now and then."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from service.db.store import Store
+from service.db.values import JobState, WorkerState
+from service.errors import Refusal, retry_after
+
+BUSY_RETRY_AFTER_SECS = 10.0
+
+_REFRESH_SECS = 1.0
+_PAGE = 1000
+
+
+class Load:
+    """Counts active jobs and workers. Thread-safe.
+
+    Counts may be a second old; jobs that this process submits since then are added.
+
+    Parameters
+    ----------
+    store : Store
+        What is counted.
+    max_active_jobs : int
+        How many jobs may be active.
+    """
+
+    def __init__(self, store: Store, *, max_active_jobs: int) -> None:
+        self._store = store
+        self._max_active_jobs = max_active_jobs
+        self._lock = threading.Lock()
+        self._counted_at = float("-inf")
+        self._jobs: Counter[JobState] = Counter()
+
+    def jobs(self) -> Mapping[JobState, int]:
+        """Count active jobs by state."""
+        with self._lock:
+            if time.monotonic() - self._counted_at > _REFRESH_SECS:
+                self._jobs = Counter(self._store.count_active_jobs())
+                self._counted_at = time.monotonic()
+            return dict(self._jobs)
+
+    def check_room(self) -> None:
+        """Refuse where no further job fits.
+
+        Raises
+        ------
+        Refusal
+            A 429 that says when to come again.
+        """
+        if sum(self.jobs().values()) >= self._max_active_jobs:
+            raise Refusal(
+                429,
+                "too_many_jobs",
+                f"{self._max_active_jobs} jobs are queued or running already; try again later",
+                retry_after(BUSY_RETRY_AFTER_SECS),
+            )
+
+    def job_added(self) -> None:
+        """Count a job that was just submitted."""
+        with self._lock:
+            self._jobs[JobState.QUEUED] += 1
+
+    def workers(self) -> Mapping[WorkerState, int]:
+        """Count workers by state; a busy one holds exactly one lease."""
+        counted: Counter[WorkerState] = Counter(dict.fromkeys(WorkerState, 0))
+        cursor = None
+        while True:
+            page = self._store.workers(limit=_PAGE, cursor=cursor)
+            counted.update(worker.state for worker in page.items)
+            cursor = page.next_cursor
+            if cursor is None:
+                return dict(counted)
