@@ -1,0 +1,442 @@
+"""Random steps of a small fleet, and what has to hold after each of them.
+
+The machine knows what the store must answer: who holds which job and lease until when, what is
+recorded, which requests are the same. The rules are grouped by whose steps they are.
+"""
+
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from schedules.records import FailureKind, Purpose
+from service.db.engine import Database
+from service.db.health import BAD_CHECKS, GOOD_CHECKS
+from service.db.models import BatchRow, RecordRow
+from service.db.store import Store
+from service.db.values import OPEN_STATES, Command, JobPhase
+from tests.contracts import fleet_model as model
+from tests.contracts.conftest import delete_everything
+from tests.contracts.store_values import (
+    ENVIRONMENT,
+    TTL,
+    WORKLOAD,
+    best,
+    candidates,
+    measured,
+    spec,
+    stock,
+    worker,
+)
+
+NAMES = ("a", "b", "c")
+OWNERS = ("one", "two", "three")
+OWNER_TTL = 20.0
+WAITS = (1.0, 1.0, 1.0, OWNER_TTL - 1, OWNER_TTL, TTL - 1, TTL, 1000.0)
+_TICK_SECS = 1e-6
+_ASIDE = "SELECT record_id FROM records WHERE set_aside_at IS NOT NULL AND failure IS NULL"
+
+
+class Fleet(RuleBasedStateMachine):
+    """Three workers, three orchestrators and those who submit jobs."""
+
+    database: ClassVar[Database]
+    clock: ClassVar[model.StoppedClock]
+
+    @initialize()
+    def start(self) -> None:
+        self.database.write(delete_everything)
+        self.store = Store(self.database)
+        stock(self.store)
+        self.workers = {name: worker(self.store, name).worker_id for name in NAMES}
+        self.draining: set[str] = set()
+        self.quarantined: set[str] = set()
+        self.checks: dict[str, list[bool]] = {name: [] for name in NAMES}
+        self.well_at = dict.fromkeys(NAMES, model.LONG_AGO)
+        self.measured_by: dict[str, tuple[str, datetime]] = {}
+        self.aside: set[str] = set()
+        self.jobs: list[model.KnownJob] = []
+        self.keys: dict[str, tuple[int, int, model.KnownJob]] = {}
+        self.leases: list[model.KnownLease] = []
+        self.held: dict[str, model.KnownLease] = {}
+        self.reported: dict[str, int] = {}
+        self.lost: set[str] = set()
+        for number in (0, 1):
+            self.submit(number, 8, None)
+            self.claim(OWNERS[0])
+
+    # --- those who submit ------------------------------------------------------------------------
+
+    @rule(
+        number=st.integers(0, 2),
+        trials=st.sampled_from((8, 16)),
+        key=st.sampled_from((None, None, "key", "other key")),
+    )
+    def submit(self, number: int, trials: int, key: str | None) -> None:
+        asked = spec(seed=number, trials=trials)
+        if key in self.keys and self.keys[key][:2] != (number, trials):
+            model.refused(self.store.submit_job, asked, idempotency_key=key)
+            return
+        told, created = self.store.submit_job(asked, idempotency_key=key)
+        equal = [job for job in self.jobs if job.active and job.seed == number]
+        if key in self.keys:
+            job = self.keys[key][2]
+            assert not created
+        elif equal:
+            (job,) = equal
+            assert not created
+            if trials > job.trials:
+                job.trials, job.phase = trials, JobPhase.SEARCH
+        else:
+            job = model.KnownJob(told.job_id, number, trials)
+            self.jobs.append(job)
+            assert created
+        if key is not None:
+            self.keys[key] = (number, trials, job)
+        assert (told.job_id, told.spec.trials) == (job.job_id, job.trials)
+        assert (told.phase, told.state.active) == (job.phase, job.active)
+
+    # --- orchestrators ---------------------------------------------------------------------------
+
+    @rule(owner=st.sampled_from(OWNERS))
+    def claim(self, owner: str) -> None:
+        measuring = self.database.read(model.measuring)
+        free = {
+            job.job_id: job
+            for job in self.jobs
+            if job.active and not self._is_held(job) and job.job_id not in measuring
+        }
+        told = self.store.claim_jobs(owner, OWNER_TTL)
+        assert bool(told) == bool(free)
+        for claim in told:
+            job = free[claim.job.job_id]
+            job.owner, job.owner_until = owner, self._in(OWNER_TTL)
+
+    @rule(count=st.integers(1, 3), final=st.booleans())
+    def work_comes(self, count: int, final: bool) -> None:
+        """Queue a batch for each job that somebody can take a step for, and lease them."""
+        if not any(job.active for job in self.jobs):
+            self.submit(0, 8, None)
+        for owner in OWNERS:
+            self.claim(owner)
+        for job in self.jobs:
+            if job.active and self._is_held(job):
+                self._step(job.job_id, job.owner, "finals" if final else "trials", count)
+        self.all_lease()
+
+    @rule(owner=st.sampled_from(OWNERS), renew=st.booleans())
+    def keep_claims(self, owner: str, renew: bool) -> None:
+        """Renew or give up what an owner holds."""
+        if not renew:
+            self.store.release_jobs(owner)
+            for job in self.jobs:
+                if job.owner == owner:
+                    job.owner = ""
+            return
+        self.store.renew_jobs(owner, OWNER_TTL, [job.job_id for job in self.jobs])
+        for job in self.jobs:
+            if job.active and job.owner == owner and self._is_held(job):
+                job.owner_until = self._in(OWNER_TTL)
+
+    @rule(
+        index=st.integers(0, 5),
+        owner=st.sampled_from((None, None, *OWNERS)),
+        step=st.sampled_from(("trials", "phase", "publish", "done", "failed", "cancel")),
+        count=st.integers(1, 3),
+    )
+    def orchestrate(self, index: int, owner: str | None, step: str, count: int) -> None:
+        """Take a step for a job, as its owner (None) or as one who may have lost it long ago."""
+        job = self.jobs[index % len(self.jobs)]
+        if step == "cancel":
+            # Anybody may.
+            assert not self.store.cancel_job(job.job_id).state.active
+            self._end(job)
+            return
+        acts = owner or job.owner or OWNERS[0]
+        take = (job.job_id, acts, step, count)
+        may = job.active and job.owner == acts and self._is_held(job)
+        if not may or (step == "done" and job.phase is not JobPhase.FINAL):
+            before = self.database.read(model.committed)
+            model.refused(self._step, *take)
+            assert self.database.read(model.committed) == before
+            return
+        self._step(*take)
+        if step == "phase":
+            job.phase = JobPhase.FINAL
+        elif step in ("done", "failed"):
+            self._end(job)
+
+    def _step(self, job_id: str, owner: str, step: str, count: int) -> None:
+        store = self.store
+        if step == "phase":
+            store.set_phase(job_id, JobPhase.FINAL, owner)
+        elif step == "publish":
+            store.publish(best(1.0 / (1 + len(self.leases))), owner, job_id)
+        elif step in ("done", "failed"):
+            store.finish_job(job_id, owner, error="it broke" if step == "failed" else None)
+        else:
+            purpose = Purpose.FINAL if step == "finals" else Purpose.TRIAL
+            store.enqueue_batch(
+                job_id, owner, purpose=purpose, candidates=candidates(count), incumbent_secs=None
+            )
+
+    # --- workers ---------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES))
+    def lease(self, name: str) -> None:
+        told = self.store.lease_batch(self.workers[name], TTL)
+        self.held.pop(name, None)
+        self._taken_back()
+        if told is None:
+            if name not in self.draining | self.quarantined:
+                soonest = self.database.read(model.soonest)
+                assert soonest is None or soonest > self.clock.now
+            return
+        assert name not in self.draining | self.quarantined
+        assert not {item.item_id for item in told.items} & (self.reported.keys() | self.lost)
+        (job,) = [job for job in self.jobs if job.job_id == told.job_id]
+        assert job.active
+        known = model.KnownLease(told, name, self._in(TTL))
+        self.leases.append(known)
+        self.held[name] = known
+
+    @rule()
+    def all_lease(self) -> None:
+        for name in NAMES:
+            self.lease(name)
+
+    @rule(back=st.integers(0, 9))
+    def heartbeat(self, back: int) -> None:
+        for known in self._recent(back):
+            lease = known.lease
+            if self.held.get(known.worker) is not known or known.until <= self.clock.now:
+                model.refused(self.store.heartbeat, lease.lease_id, lease.epoch, TTL)
+                continue
+            told = self.store.heartbeat(lease.lease_id, lease.epoch, TTL)
+            known.until = self._in(TTL)
+            (job,) = [job for job in self.jobs if job.job_id == lease.job_id]
+            if not job.active:
+                assert told is Command.CANCEL
+            else:
+                drains = known.worker in self.draining
+                assert told is (Command.DRAIN if drains else Command.CONTINUE)
+
+    @rule(back=st.integers(0, 9), first=st.integers(0, 2), count=st.integers(1, 3))
+    def report(self, back: int, first: int, count: int) -> None:
+        """Report in time, late or again, through whichever lease."""
+        for known in self._recent(back):
+            lease = known.lease
+            ids = [item.item_id for item in lease.items][first:][:count]
+            number = 1 + len(self.reported)
+            told = self.store.report(
+                lease.lease_id,
+                lease.epoch,
+                self.workers[known.worker],
+                ENVIRONMENT,
+                [(item_id, measured(number * _TICK_SECS)) for item_id in ids],
+            )
+            new = [item_id for item_id in ids if item_id not in self.reported.keys() | self.lost]
+            assert list(told.accepted) == new
+            assert set(told.duplicate) == set(ids) - set(new)
+            self.reported |= dict.fromkeys(new, number)
+            self.measured_by |= dict.fromkeys(new, (known.worker, self.clock.now))
+            if known.worker in self.quarantined:
+                self.aside |= set(new)
+            for name, other in list(self.held.items()):
+                if {item.item_id for item in other.lease.items} <= self.reported.keys() | self.lost:
+                    del self.held[name]
+            is_open = self.held.get(known.worker) is known and known.until > self.clock.now
+            assert told.lease_open == is_open
+
+    @rule(back=st.integers(0, 3))
+    def release(self, back: int) -> None:
+        for known in self._recent(back):
+            lease = known.lease
+            if self.held.get(known.worker) is known:
+                # Even overdue, as long as nobody took it back.
+                self.store.release(lease.lease_id, lease.epoch)
+                del self.held[known.worker]
+            else:
+                model.refused(self.store.release, lease.lease_id, lease.epoch)
+
+    @rule(name=st.sampled_from(NAMES), drain=st.booleans())
+    def restart(self, name: str, drain: bool) -> None:
+        """Register again, or be told to leave."""
+        if drain:
+            self.store.drain_worker(self.workers[name])
+            self.draining.add(name)
+            return
+        assert worker(self.store, name).worker_id == self.workers[name]
+        self.draining.discard(name)
+        self.held.pop(name, None)
+        self._taken_back()
+
+    # --- the health of workers -------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES), outcomes=st.sampled_from(("+", "-", "---", "+++")))
+    def check(self, name: str, outcomes: str) -> None:
+        for outcome in outcomes:
+            told = self.store.check_worker(
+                self.workers[name],
+                [1e-3, 1e-3] if outcome == "+" else [],
+                boot_id="boot",
+                failure=None if outcome == "+" else "illegal instruction",
+                strict=True,
+            )[1]
+            self.checks[name].append(outcome == "+")
+            if outcome == "+":
+                self.well_at[name] = self.clock.now
+            lately = self.checks[name][-3:]
+            if name in self.quarantined:
+                if len(lately) == GOOD_CHECKS and all(lately):
+                    self.quarantined.discard(name)
+            elif len(lately) == BAD_CHECKS and not any(lately):
+                self._quarantine(name)
+            assert (told is not None) == (name in self.quarantined)
+
+    @rule(name=st.sampled_from(NAMES))
+    def clear(self, name: str) -> None:
+        self.store.clear_worker(self.workers[name])
+        self.quarantined.discard(name)
+        self.checks[name].append(True)
+        self.well_at[name] = self.clock.now
+        self.aside -= {item for item, (by, _) in self.measured_by.items() if by == name}
+
+    @rule()
+    def judge(self) -> None:
+        names = {worker_id: name for name, worker_id in self.workers.items()}
+        for worker_id in self.store.judge_workers():
+            assert names[worker_id] not in self.quarantined
+            self._quarantine(names[worker_id])
+
+    def _quarantine(self, name: str) -> None:
+        self.quarantined.add(name)
+        self.aside |= {
+            item
+            for item, (by, at) in self.measured_by.items()
+            if by == name and at > self.well_at[name]
+        }
+
+    # --- time ------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from(WAITS))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def expire(self) -> None:
+        overdue = [known for known in self.held.values() if known.until <= self.clock.now]
+        assert self.store.expire_leases() == len(overdue)
+        self._taken_back()
+
+    # --- what has to hold ------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_is_lost_doubled_or_stuck(self) -> None:
+        self.database.read(self._check)
+
+    def _check(self, session: Session) -> None:
+        assert session.execute(text(model.BROKEN)).all() == []
+        assert {tuple(row) for row in session.execute(text(model.LEASED))} == {
+            (known.lease.lease_id, self.workers[name], known.lease.epoch)
+            for name, known in self.held.items()
+        }
+        stored = session.execute(text("SELECT record_id, failure FROM records")).all()
+        self.lost |= {key for key, kind in stored if kind == FailureKind.WORKER_LOST}
+        assert not self.lost & self.reported.keys()
+        assert set(session.scalars(text(_ASIDE))) == self.aside
+        assert {key for key, _ in stored} == self.lost | self.reported.keys()
+
+    def teardown(self) -> None:
+        """Whatever happened, the queue runs empty once the fleet behaves."""
+        if not hasattr(self, "store"):
+            return
+        self.restart("a", drain=False)
+        self.clear("a")
+        for _ in range(200):
+            # Longer than any lease or backoff.
+            self.wait(1000.0)
+            self.lease("a")
+            if "a" in self.held:
+                self.report(0, 0, 3)
+            elif not self.database.read(model.measuring):
+                break
+        self.nothing_is_lost_doubled_or_stuck()
+        self.database.read(self._check_end)
+
+    def _check_end(self, session: Session) -> None:
+        open_batches = session.scalars(
+            select(BatchRow.batch_id).where(BatchRow.state.in_(OPEN_STATES))
+        )
+        assert open_batches.all() == []
+        for row in session.scalars(select(RecordRow).where(RecordRow.failure.is_(None))):
+            # It is the first result that was reported for it.
+            assert row.run_secs[0] == self.reported[row.record_id] * _TICK_SECS
+            assert row.workload_id == WORKLOAD.workload_id
+        for job in self.jobs:
+            told = self.store.job(job.job_id)
+            assert (told.state.active, told.phase, told.spec.trials) == (
+                job.active,
+                job.phase,
+                job.trials,
+            )
+
+    # --- the model -------------------------------------------------------------------------------
+
+    def _in(self, seconds: float) -> datetime:
+        return self.clock.now + timedelta(seconds=seconds)
+
+    def _is_held(self, job: model.KnownJob) -> bool:
+        return bool(job.owner) and job.owner_until > self.clock.now
+
+    def _end(self, job: model.KnownJob) -> None:
+        job.active, job.owner = False, ""
+
+    def _recent(self, back: int) -> list[model.KnownLease]:
+        return self.leases[-1 - back % len(self.leases) :][:1] if self.leases else []
+
+    def _taken_back(self) -> None:
+        """Overdue leases are, whenever anything looks for batches."""
+        for name, known in list(self.held.items()):
+            if known.until <= self.clock.now:
+                del self.held[name]
+
+
+def run_fleets(
+    database: Database, clock: model.StoppedClock, *, runs: int, steps: int, start: int
+) -> None:
+    """Run fleets that differ on one database.
+
+    Parameters
+    ----------
+    database : Database
+        Migrated, with that clock; it is emptied.
+    start : int
+        Seed of the choices.
+    """
+
+    class Run(Fleet):
+        pass
+
+    Run.database, Run.clock = database, clock
+    run_state_machine_as_test(
+        seed(start)(Run),
+        settings=settings(
+            max_examples=runs,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,106 @@
+"""The contract of `tuner.search.SearchStrategy`, over every implementation."""
+
+from collections.abc import Callable
+
+import pytest
+
+from cost_model.xgboost_model import XgbCostModel
+from schedules import trace as traces
+from schedules.ir import module_of, workload_from_call
+from schedules.operators import find_operator
+from schedules.records import DEFAULT_TRACE, Failure, FailureKind, MeasureResult, trace_id
+from schedules.target import Target
+from tuner.search import SearchStrategy, Trial
+from tuner.search.evolutionary import EvolutionarySearch
+from tuner.search.local import LocalSearch
+
+TARGET = Target.parse({"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 2})
+Make = Callable[..., SearchStrategy]
+
+
+@pytest.fixture(scope="module")
+def workload():
+    return workload_from_call(
+        find_operator("batch_matmul").call({"b": 1, "n": 64, "m": 64, "k": 64})
+    )
+
+
+@pytest.fixture(params=["in-process", "pooled"])
+def make(request, workload):
+    opened = []
+
+    def make(seed: int = 1, workload=workload) -> SearchStrategy:
+        asked = {"workload": workload, "target": TARGET, "space": "stock", "seed": seed}
+        if request.param == "in-process":
+            return EvolutionarySearch(**asked, model=XgbCostModel(seed=seed))
+        strategy = LocalSearch(**asked)
+        opened.append(strategy)
+        return strategy
+
+    yield make
+    for strategy in opened:
+        strategy.__exit__(None, None, None)
+
+
+def measured(candidates):
+    """Invented but repeatable runtimes; every fourth candidate fails."""
+    trials = []
+    for number, candidate in enumerate(candidates):
+        result = MeasureResult(run_secs=(1e-3 + int(candidate.trace_id[:4], 16) * 1e-7,))
+        if number % 4 == 3:
+            result = MeasureResult(failure=Failure(kind=FailureKind.RUN_ERROR, detail="invented"))
+        trials.append(Trial(candidate=candidate, result=result))
+    return trials
+
+
+def test_proposals_are_distinct_valid_and_never_repeated(make, workload):
+    strategy = make()
+    seen = set()
+    for _ in range(3):
+        candidates = strategy.ask(8)
+        assert 0 < len(candidates) <= 8
+        for candidate in candidates:
+            assert candidate.trace_id not in seen
+            assert candidate.trace_id == trace_id(candidate.trace)
+            seen.add(candidate.trace_id)
+        strategy.tell(measured(candidates))
+    # Replaying raises where a trace does not apply.
+    traces.replay(candidates[0].trace, module_of(workload))
+
+
+def test_what_others_measured_is_not_proposed(make):
+    first = make(seed=3)
+    known = first.ask(12)
+    second = make(seed=3)
+    second.tell(measured(known))
+    proposed = {candidate.trace_id for candidate in second.ask(12)}
+    assert proposed.isdisjoint(candidate.trace_id for candidate in known)
+    assert trace_id(DEFAULT_TRACE) not in proposed
+
+
+def test_equal_seeds_and_results_make_equal_proposals(make):
+    rounds = []
+    for _ in range(2):
+        strategy = make(seed=5)
+        first = strategy.ask(8)
+        strategy.tell(measured(first))
+        rounds.append([candidate.trace_id for candidate in (*first, *strategy.ask(8))])
+    assert rounds[0] == rounds[1]
+
+
+def test_candidates_say_which_model_ranked_them_once_there_is_one(make):
+    strategy = make()
+    first = strategy.ask(8)
+    assert {candidate.model_version for candidate in first} == {None}
+    strategy.tell(measured(first))
+    assert None not in {candidate.model_version for candidate in strategy.ask(24)[8:]}
+
+
+def test_a_small_space_ends_in_an_empty_answer(make):
+    tiny = workload_from_call(find_operator("reduce_sum").call({"m": 1, "n": 1}))
+    strategy = make(workload=tiny)
+    rounds = 0
+    while candidates := strategy.ask(16):
+        strategy.tell(measured(candidates))
+        rounds += 1
+        assert rounds < 50
