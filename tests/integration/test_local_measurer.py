@@ -1,0 +1,254 @@
+"""The measuring host with real programs, among them some that crash, hang or lie."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from schedules.ir import workload_from_call, workload_from_ir
+from schedules.operators import find_operator
+from schedules.records import (
+    Candidate,
+    FailureKind,
+    Purpose,
+    default_candidate,
+    trace_id,
+)
+from schedules.target import Target
+from tests import programs
+from tests.processes import cpu_secs
+from tuner.measure import reference, timing
+from tuner.measure.bench import Bench, Deadlines, Measured
+from tuner.measure.local import LocalMeasurer
+from tuner.measure.protocol import MeasureBatch
+from tuner.replay import replay_trace
+
+PARALLEL = (
+    '[[["GetSBlock",[],["batch_matmul","main"],["b0"]],["GetLoops",["b0"],[],["l1","l2","l3","l4"]],'
+    '["Parallel",["l2"],[],[]]],[]]'
+)
+
+
+@pytest.fixture(scope="module")
+def measurer():
+    with LocalMeasurer() as measurer:
+        yield measurer
+
+
+@pytest.fixture(scope="module")
+def target(measurer):
+    return measurer.describe()[0]
+
+
+@pytest.fixture(scope="module")
+def matmul():
+    return workload_from_call(
+        find_operator("batch_matmul").call({"b": 1, "n": 64, "m": 64, "k": 64})
+    )
+
+
+def candidate(trace: str) -> Candidate:
+    return Candidate(trace=trace, trace_id=trace_id(trace))
+
+
+def measured(measurer, workload, target, *candidates, purpose=Purpose.TRIAL):
+    batch = MeasureBatch(workload=workload, target=target, candidates=candidates, purpose=purpose)
+    results = dict(measurer.measure(batch))
+    assert sorted(results) == list(range(len(candidates)))
+    return [results[place] for place in range(len(candidates))]
+
+
+def test_a_trial_has_repeats_and_no_verification(measurer, target, matmul):
+    [result] = measured(measurer, matmul, target, default_candidate())
+    assert result.failure is None
+    assert len(result.run_secs) >= 2
+    assert 0 < result.latency_secs < 1
+    assert result.verification is None
+
+
+def test_finals_are_verified_against_numpy(measurer, target, matmul):
+    results = measured(
+        measurer, matmul, target, default_candidate(), candidate(PARALLEL), purpose=Purpose.FINAL
+    )
+    for result in results:
+        assert result.failure is None
+        assert result.verification.reference == "numpy"
+        assert result.verification.passed
+
+
+def test_finals_of_ir_workloads_are_verified_against_the_unscheduled_program(measurer, target):
+    workload = workload_from_ir(programs.ir_json(programs.matmul(32, 32, 32)))
+    [result] = measured(measurer, workload, target, default_candidate(), purpose=Purpose.FINAL)
+    assert result.verification.reference == "unscheduled"
+    assert result.verification.passed
+
+
+def test_a_schedule_that_races_is_found_wrong_or_published_never(measurer, target, matmul):
+    # Parallelising the reduction makes threads overwrite each other's sums: TVM refuses to replay.
+    trace = PARALLEL.replace('"l2"],[],[]', '"l4"],[],[]')
+    [result] = measured(measurer, matmul, target, candidate(trace), purpose=Purpose.FINAL)
+    assert result.failure.kind in (FailureKind.INVALID, FailureKind.WRONG_OUTPUT)
+
+
+def test_an_invalid_trace_costs_itself_only(measurer, target, matmul):
+    broken = '[[["GetSBlock",[],["nowhere","main"],["b0"]]],[]]'
+    first, second, third = measured(
+        measurer, matmul, target, default_candidate(), candidate(broken), candidate(PARALLEL)
+    )
+    assert second.failure.kind is FailureKind.INVALID
+    assert "nowhere" in second.failure.detail
+    assert first.failure is third.failure is None
+
+
+def test_a_crash_is_a_run_error_that_names_the_signal(measurer, target):
+    workload = workload_from_ir(programs.ir_json(programs.out_of_bounds()))
+    [result] = measured(measurer, workload, target, default_candidate())
+    assert result.failure.kind is FailureKind.RUN_ERROR
+    assert "SIGSEGV" in result.failure.detail
+
+
+def test_a_hang_is_a_run_timeout_and_its_process_is_gone(target):
+    workload = workload_from_ir(programs.ir_json(programs.endless()))
+    bench = Bench(builders=1, deadlines=Deadlines(run_secs=0.5))
+    before = children()
+    batch = MeasureBatch(workload=workload, target=target, candidates=(default_candidate(),))
+    started = time.monotonic()
+    [measured_item] = list(bench.measure(batch, seed=1))
+    assert failure_of(measured_item) is FailureKind.RUN_TIMEOUT
+    assert time.monotonic() - started < 10
+    assert children() == before
+
+
+def test_a_build_that_takes_too_long_is_a_build_timeout(target, matmul):
+    bench = Bench(builders=1, deadlines=Deadlines(build_secs=0.001))
+    batch = MeasureBatch(workload=matmul, target=target, candidates=(default_candidate(),))
+    [measured_item] = list(bench.measure(batch, seed=1))
+    assert failure_of(measured_item) is FailureKind.BUILD_TIMEOUT
+
+
+def test_the_rest_is_measured_after_the_host_was_killed(measurer, target, matmul):
+    batch = MeasureBatch(
+        workload=matmul,
+        target=target,
+        candidates=(default_candidate(), candidate(PARALLEL), candidate(PARALLEL)),
+    )
+    results = measurer.measure(batch)
+    first, _ = next(results)
+    os.kill(measurer._connection._process.pid, signal.SIGKILL)
+    assert {first, *(place for place, _ in results)} == {0, 1, 2}
+
+
+def test_a_caller_that_stops_listening_leaves_the_host_usable(measurer, target, matmul):
+    batch = MeasureBatch(workload=matmul, target=target, candidates=(default_candidate(),) * 4)
+    results = measurer.measure(batch)
+    next(results)
+    results.close()
+    [result] = measured(measurer, matmul, target, default_candidate())
+    assert result.failure is None
+
+
+def test_the_host_works_only_while_a_result_is_wanted(measurer, target, matmul):
+    batch = MeasureBatch(workload=matmul, target=target, candidates=(default_candidate(),) * 3)
+    results = measurer.measure(batch)
+    next(results)
+    # Building is over with the first result of a batch: only a measurement could take time.
+    host = measurer._connection._process.pid
+    before = cpu_secs(host)
+    time.sleep(0.3)
+    assert cpu_secs(host) - before < 0.03
+    assert len(list(results)) == 2
+    # Without a command the host sleeps.
+    time.sleep(0.2)
+    before = cpu_secs(host)
+    time.sleep(1.0)
+    assert cpu_secs(host) - before < 0.001
+
+
+def test_a_measurement_is_interrupted_from_another_thread_and_the_host_stays_usable(
+    measurer, target, matmul
+):
+    workload = workload_from_ir(programs.ir_json(programs.endless()))
+    batch = MeasureBatch(workload=workload, target=target, candidates=(default_candidate(),) * 2)
+    started = time.monotonic()
+    timer = threading.Timer(1.0, measurer.interrupt)
+    timer.start()
+    assert list(measurer.measure(batch)) == []
+    timer.join()
+    assert time.monotonic() - started < 8
+    # One that comes too late hits nothing.
+    measurer.interrupt()
+    [result] = measured(measurer, matmul, target, default_candidate())
+    assert result.failure is None
+
+
+def test_the_reference_kernel_is_timed_often_and_is_right(measurer, target):
+    result = measurer.reference()
+    assert result.failure is None
+    assert len(result.run_secs) == timing.REFERENCE_REPEATS - timing.REFERENCE_WARM_UP >= 30
+    _, environment = measurer.describe()
+    assert environment.facts["reference_version"] == reference.REFERENCE_VERSION
+    batch = reference.reference_batch(target)
+    replay = replay_trace(batch.workload, target, batch.candidates[0].trace)
+    assert replay.passed
+
+
+def test_the_reference_kernel_is_that_of_its_version():
+    # Where this fails, REFERENCE_VERSION has to go up: baselines of the fleet would be compared
+    # with run times of another kernel.
+    target = Target.parse({"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 4})
+    batch = reference.reference_batch(target)
+    identity = (batch.workload.workload_id[:12], batch.candidates[0].trace_id[:12])
+    plan = (timing.REFERENCE_REPEATS, timing.REFERENCE_REPEAT_SECS, timing.REFERENCE_WARM_UP)
+    assert (reference.REFERENCE_VERSION, identity, plan) == (
+        1,
+        ("9c99c558d3fa", "42c0710c50e9"),
+        (240, 0.004, 40),
+    )
+
+
+def test_a_host_on_some_cores_measures_on_those_only(matmul):
+    whole = os.sched_getaffinity(0)
+    core = max(whole)
+    os.sched_setaffinity(0, {core})
+    try:
+        with LocalMeasurer() as part:
+            target, environment = part.describe()
+            [result] = measured(part, matmul, target, candidate(PARALLEL))
+    finally:
+        os.sched_setaffinity(0, whole)
+    assert target.cores == 1
+    assert result.failure is None
+    if len(whole) > 1:
+        assert environment.facts["affinity"] == str(core)
+
+
+def test_closing_leaves_no_process_behind(matmul):
+    before = children()
+    with LocalMeasurer() as own:
+        measured(own, matmul, own.describe()[0], default_candidate())
+    assert children() == before
+
+
+def test_a_parallel_kernel_keeps_all_cores_of_the_target_busy(target):
+    large = workload_from_call(
+        find_operator("batch_matmul").call({"b": 1, "n": 256, "m": 256, "k": 256})
+    )
+    replay = replay_trace(large, target, PARALLEL)
+    assert replay.passed
+    assert replay.busy_cores is not None
+    assert replay.busy_cores > 0.6 * target.cores
+    serial = replay_trace(large, target, default_candidate().trace)
+    assert serial.busy_cores is not None
+    assert serial.busy_cores < 1.2
+
+
+def failure_of(item: Measured) -> FailureKind | None:
+    return item.result.failure.kind if item.result.failure else None
+
+
+def children() -> set[str]:
+    task = Path(f"/proc/self/task/{os.getpid()}/children")
+    return set(task.read_text().split())
