@@ -1,0 +1,65 @@
+"""PyTorch on the same GPU, timed as candidates are: device events around calls in a row.
+
+Run as ``python -m tests.benchmarks.gpu.rival NAME``; prints one line of JSON. A process of its own
+for each case, so that its memory and its context are gone when the worker measures.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from tests.benchmarks.gpu.cases import cases
+from tuner.measure.timing import FINAL_ROUNDS, final_plan
+
+_COPY_BYTES = 2 * 2**30
+
+
+def timed(torch: Any, function: Callable[[], Any]) -> float:
+    """Return the median seconds of one call, by the plan of a final."""
+
+    def run(calls: int) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(calls):
+            function()
+        end.record()
+        end.synchronize()
+        milliseconds: float = start.elapsed_time(end)
+        return milliseconds / 1e3 / calls
+
+    for _ in range(3):
+        function()
+    plan = final_plan(run(1))
+    return median(run(plan.calls) for _ in range(FINAL_ROUNDS))
+
+
+def measure(name: str) -> dict[str, float | str]:
+    """Time one case eagerly and compiled; ``ceilings`` gives what the GPU can do at most."""
+    import torch
+
+    if name == "ceilings":
+        source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device="cuda")
+        target = torch.empty_like(source)
+        copy_secs = timed(torch, lambda: target.copy_(source))
+        return {
+            "device": torch.cuda.get_device_name(),
+            "torch": torch.__version__,
+            "bytes_per_sec": 2 * _COPY_BYTES / copy_secs,
+        }
+    [case] = [case for case in cases(quick=False) if case.name == name]
+    function, inputs = case.torch(torch)
+    with torch.inference_mode():
+        found: dict[str, float | str] = {"eager_secs": timed(torch, lambda: function(*inputs))}
+        try:
+            # With graphs the inputs would be copied in each call.
+            compiled = torch.compile(function, mode="max-autotune-no-cudagraphs", fullgraph=True)
+            found["compiled_secs"] = timed(torch, lambda: compiled(*inputs))
+        except Exception as error:
+            found["compile_error"] = f"{type(error).__name__}: {error}"[:300]
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1])))
