@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Protocol
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
@@ -29,6 +30,13 @@ from service.metrics import RequestMetrics
 from tuner.client import wire
 
 __all__ = ["Background", "Services", "create_app"]
+
+THREADS = 12
+"""How many handlers run at once beside the event loop.
+
+They take turns at one interpreter, so more would not do more; but each of those that wait for it
+costs the event loop, which answers look-ups, a turn.
+"""
 
 _ROUTERS = (
     # Routes are tried in this order: the one that is asked for most comes first.
@@ -72,6 +80,7 @@ def create_app(services: Services, *, background: Background | None = None) -> F
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = THREADS
         if background is not None:
             background.start()
         tasks = [asyncio.create_task(part.run()) for part in (services.lookout, services.bests)]

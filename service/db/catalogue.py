@@ -7,7 +7,7 @@ from schedules.errors import NotFoundError
 from schedules.target import Target
 from schedules.workload import Workload
 from service.db import convert
-from service.db.engine import Repository, database_now, insert_new, reading, writing
+from service.db.engine import Repository, database_now, insert_new, known, reading, writing
 from service.db.models import TargetRow, WorkloadCallRow, WorkloadRow
 from service.db.paging import page
 from service.db.values import Page
@@ -16,9 +16,21 @@ from service.db.values import Page
 class Catalogue(Repository):
     """Workloads and targets; both are known by the hash of what they are, and never change."""
 
-    @writing
-    def save_workload(self, session: Session, workload: Workload) -> None:
+    def save_workload(self, workload: Workload) -> None:
         """Store a workload, and the operator call that names it, if they are new."""
+        remembered = self._database.known
+        if workload.call is None:
+            stored = remembered.workload(workload.workload_id)
+        else:
+            stored = remembered.workload_for_call(workload.call.key)
+        # An operator call may make another program than it did, with another compiler.
+        if stored is None or stored.workload_id != workload.workload_id:
+            self._save_workload(workload)
+            if workload.call is not None:
+                remembered.add_call(workload.call.key, workload)
+
+    @writing
+    def _save_workload(self, session: Session, workload: Workload) -> None:
         values = convert.workload_values(workload)
         values["created_at"] = database_now(session)
         insert_new(session, WorkloadRow, [values], WorkloadRow.workload_id)
@@ -39,11 +51,19 @@ class Catalogue(Repository):
         NotFoundError
             There is none of that id.
         """
-        return convert.workload(workload_row(session, workload_id))
+        return find_workload(session, workload_id)
+
+    def workload_for_call(self, call_key: str) -> Workload | None:
+        """Return the workload that an operator call made, None if it was never saved."""
+        found = self._database.known.workload_for_call(call_key)
+        if found is None:
+            found = self._workload_for_call(call_key)
+            if found is not None:
+                self._database.known.add_call(call_key, found)
+        return found
 
     @reading
-    def workload_for_call(self, session: Session, call_key: str) -> Workload | None:
-        """Return the workload that an operator call made, None if it was never saved."""
+    def _workload_for_call(self, session: Session, call_key: str) -> Workload | None:
         row = session.scalars(
             select(WorkloadRow)
             .join(WorkloadCallRow, WorkloadCallRow.workload_id == WorkloadRow.workload_id)
@@ -69,9 +89,14 @@ class Catalogue(Repository):
             cursor=cursor,
         )
 
-    @writing
-    def save_target(self, session: Session, target: Target) -> None:
+    def save_target(self, target: Target) -> None:
         """Store a target if it is new."""
+        if self._database.known.target(target.target_id) is None:
+            self._save_target(target)
+            self._database.known.add_target(target)
+
+    @writing
+    def _save_target(self, session: Session, target: Target) -> None:
         save_target(session, target)
 
     @reading
@@ -83,7 +108,7 @@ class Catalogue(Repository):
         NotFoundError
             There is none of that id.
         """
-        return convert.target(target_row(session, target_id))
+        return find_target(session, target_id)
 
     @reading
     def targets(self, session: Session, *, limit: int, cursor: str | None) -> Page[Target]:
@@ -114,17 +139,25 @@ def save_target(session: Session, target: Target) -> None:
     insert_new(session, TargetRow, [values], TargetRow.target_id)
 
 
-def workload_row(session: Session, workload_id: str) -> WorkloadRow:
-    """Return the row of a workload or raise NotFoundError."""
-    row = session.get(WorkloadRow, workload_id)
-    if row is None:
-        raise NotFoundError(f"there is no workload {workload_id}")
-    return row
+def find_workload(session: Session, workload_id: str) -> Workload:
+    """Return a workload or raise NotFoundError."""
+    found = known(session).workload(workload_id)
+    if found is None:
+        row = session.get(WorkloadRow, workload_id)
+        if row is None:
+            raise NotFoundError(f"there is no workload {workload_id}")
+        found = convert.workload(row)
+        known(session).add_workload(found)
+    return found
 
 
-def target_row(session: Session, target_id: str) -> TargetRow:
-    """Return the row of a target or raise NotFoundError."""
-    row = session.get(TargetRow, target_id)
-    if row is None:
-        raise NotFoundError(f"there is no target {target_id}")
-    return row
+def find_target(session: Session, target_id: str) -> Target:
+    """Return a target or raise NotFoundError."""
+    found = known(session).target(target_id)
+    if found is None:
+        row = session.get(TargetRow, target_id)
+        if row is None:
+            raise NotFoundError(f"there is no target {target_id}")
+        found = convert.target(row)
+        known(session).add_target(found)
+    return found

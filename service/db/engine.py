@@ -35,6 +35,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from schedules.errors import ConflictError, InputError, UnavailableError
+from service.db.known import Known
 from service.db.models import Base
 from tuner.jitter import jitter
 
@@ -53,6 +54,7 @@ _RETRY_SQLSTATES = frozenset({"40P01", "40001"})
 _SCHEMA_SQLSTATES = frozenset({"42P01", "42703"})
 _IDLE_SQLSTATE = "25P03"
 _CLOCK_OFFSET = "clock_offset"
+_KNOWN = "known"
 
 
 def no_offset() -> timedelta:
@@ -70,6 +72,12 @@ def database_now(session: Session) -> datetime:
         now = session.scalars(select(func.clock_timestamp())).one().astimezone(UTC)
     offset: ClockOffset = session.info[_CLOCK_OFFSET]
     return now + offset()
+
+
+def known(session: Session) -> Known:
+    """Return what is remembered of the session's database."""
+    remembered: Known = session.info[_KNOWN]
+    return remembered
 
 
 def new_id() -> str:
@@ -120,6 +128,7 @@ class Database:
 
     def __init__(self, database_url: str, *, clock_offset: ClockOffset = no_offset) -> None:
         self.url = parse_url(database_url)
+        self.known = Known()
         self._clock_offset = clock_offset
         self._writer_lock: threading.Lock | None = None
         if self.url.get_backend_name() == "sqlite":
@@ -178,7 +187,9 @@ class Database:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 session = Session(
-                    engine, expire_on_commit=False, info={_CLOCK_OFFSET: self._clock_offset}
+                    engine,
+                    expire_on_commit=False,
+                    info={_CLOCK_OFFSET: self._clock_offset, _KNOWN: self.known},
                 )
                 with session:
                     result = work(session)

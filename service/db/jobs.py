@@ -11,7 +11,7 @@ from schedules.errors import ConflictError, InputError, NotFoundError
 from schedules.identity import sha256_id
 from schedules.records import FailureKind
 from service.db import convert
-from service.db.catalogue import target_row, workload_row
+from service.db.catalogue import find_target, find_workload
 from service.db.engine import Repository, database_now, locked, new_id, reading, writing
 from service.db.models import (
     IS_ACTIVE,
@@ -95,7 +95,8 @@ class Jobs(Repository):
                 )
             )
         session.flush()
-        return _job(session, row), created
+        # A new job has no records to count.
+        return (convert.job(row, {}) if created else _job(session, row)), created
 
     @reading
     def job(self, session: Session, job_id: str) -> Job:
@@ -232,8 +233,8 @@ def _attach_or_create(session: Session, spec: JobSpec) -> tuple[JobRow, bool]:
                 .values(precedence=-spec.priority)
             )
         return row, False
-    workload_row(session, spec.workload_id)
-    target_row(session, spec.target_id)
+    find_workload(session, spec.workload_id)
+    find_target(session, spec.target_id)
     row = JobRow(
         job_id=new_id(),
         workload_id=spec.workload_id,

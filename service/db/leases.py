@@ -1,6 +1,7 @@
 """Transitions of batches and items that several operations share; callers hold the job's row."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import exists, insert, or_, select, update
@@ -38,20 +39,26 @@ TOUCH_SECS = 5.0
 """How old `last_seen_at` gets before it is written again; a write costs a sync to disk."""
 
 
-def take_back(session: Session, *, worker_id: str | None = None, died: bool = False) -> int:
+@dataclass(frozen=True, kw_only=True)
+class TakenBack:
+    """How many leases were ended, and how many of them because they were overdue."""
+
+    ended: int
+    overdue: int
+
+
+def take_back(
+    session: Session, now: datetime, *, worker_id: str | None = None, died: bool = False
+) -> TakenBack:
     """Return overdue leases to the queue, and those that `worker_id` still has.
 
     Parameters
     ----------
+    now : datetime
+        Of the database's clock, a moment ago.
     died : bool
         Whether that worker has died with its lease, rather than lost the server's answer.
-
-    Returns
-    -------
-    int
-        How many leases were overdue.
     """
-    now = database_now(session)
     wanted = BatchRow.lease_until <= now
     if worker_id is not None:
         wanted = or_(wanted, BatchRow.worker_id == worker_id)
@@ -59,7 +66,7 @@ def take_back(session: Session, *, worker_id: str | None = None, died: bool = Fa
         select(BatchRow.batch_id, BatchRow.job_id).where(IS_LEASED, wanted)
     ).all()
     if not found:
-        return 0
+        return TakenBack(ended=0, overdue=0)
     jobs = lock_jobs(session, {row.job_id for row in found})
     batches = locked(
         session,
@@ -72,16 +79,17 @@ def take_back(session: Session, *, worker_id: str | None = None, died: bool = Fa
     )
     # Heartbeats may have extended them while this waited for the locks.
     now = database_now(session)
-    overdue = 0
+    ended = overdue = 0
     for batch in batches:
         late = batch.lease_until is not None and batch.lease_until <= now
         overdue += late
         if late or batch.worker_id == worker_id:
+            ended += 1
             _come_back(session, jobs[batch.job_id], batch, now, late=late, lost=late or died)
     session.flush()
     for job in jobs.values():
         note_progress(session, job)
-    return overdue
+    return TakenBack(ended=ended, overdue=overdue)
 
 
 def _come_back(

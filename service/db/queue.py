@@ -23,11 +23,18 @@ from sqlalchemy.orm import Session
 from schedules.errors import ConflictError, InputError, NotFoundError
 from schedules.records import Candidate, Environment, MeasureResult, Purpose
 from service.db import convert
-from service.db.catalogue import target_row, workload_row
+from service.db.catalogue import find_target, find_workload
 from service.db.engine import Repository, database_now, locked, new_id, reading, writing
 from service.db.health import note_crashes
-from service.db.jobs import cancel_batch, lock_job, lock_owned_job
-from service.db.leases import note_progress, open_items, record_results, take_back, touch
+from service.db.jobs import cancel_batch, lock_owned_job
+from service.db.leases import (
+    TOUCH_SECS,
+    note_progress,
+    open_items,
+    record_results,
+    take_back,
+    touch,
+)
 from service.db.models import IS_READY, BatchRow, ItemRow, JobRow
 from service.db.shares import take_turn
 from service.db.values import (
@@ -143,13 +150,17 @@ class Queue(Repository):
             The worker is unknown.
         """
         worker = lock_worker(session, worker_id)
-        touch(session, worker_id, database_now(session))
-        take_back(session, worker_id=worker_id)
+        now = database_now(session)
+        if worker.last_seen_at < now - timedelta(seconds=TOUCH_SECS):
+            worker.last_seen_at = now
+        if take_back(session, now, worker_id=worker_id).ended:
+            # What came back just now can be leased.
+            now = database_now(session)
         if worker.draining or worker.quarantined is not None:
             return None
-        now = database_now(session)
-        batch = session.scalars(
-            select(BatchRow)
+        found = session.execute(
+            select(BatchRow, JobRow.workload_id)
+            .join(JobRow, JobRow.job_id == BatchRow.job_id)
             .where(
                 BatchRow.target_id == worker.target_id,
                 IS_READY,
@@ -157,25 +168,24 @@ class Queue(Repository):
             )
             .order_by(BatchRow.precedence, BatchRow.turn, BatchRow.created_at, BatchRow.batch_id)
             .limit(1)
-            .with_for_update(key_share=True, skip_locked=True)
+            .with_for_update(of=BatchRow, key_share=True, skip_locked=True)
             .execution_options(populate_existing=True)
         ).one_or_none()
-        if batch is None:
+        if found is None:
             return None
+        batch, workload_id = found
         batch.state = BatchState.LEASED
         batch.epoch += 1
         batch.attempt += 1
         batch.worker_id = worker_id
         batch.lease_until = now + timedelta(seconds=ttl_secs)
-        session.flush()
-        job = session.get_one(JobRow, batch.job_id)
         return Lease(
             lease_id=batch.batch_id,
             epoch=batch.epoch,
             ttl_secs=ttl_secs,
             job_id=batch.job_id,
-            workload=convert.workload(workload_row(session, job.workload_id)),
-            target=convert.target(target_row(session, job.target_id)),
+            workload=find_workload(session, workload_id),
+            target=find_target(session, batch.target_id),
             purpose=batch.purpose,
             incumbent_secs=batch.incumbent_secs,
             items=tuple(
@@ -237,7 +247,7 @@ class Queue(Repository):
         touch(session, worker_id, database_now(session))
         worker = hold_health(session, worker_id)
         # Items only change while their job's row is held.
-        job = lock_job(session, _batch(session, lease_id).job_id)
+        job = _lock_job_of(session, lease_id)
         items = {
             item.item_id: item
             for item in session.scalars(
@@ -308,7 +318,7 @@ class Queue(Repository):
         ConflictError
             The lease is lost already.
         """
-        job = lock_job(session, _batch(session, lease_id).job_id)
+        job = _lock_job_of(session, lease_id)
         (batch,) = locked(session, select(BatchRow).where(BatchRow.batch_id == lease_id))
         if batch.state is not BatchState.LEASED or batch.epoch != epoch:
             raise _lost(batch)
@@ -334,14 +344,27 @@ class Queue(Repository):
         Their open items return one by one, after a while; those that were lost too often are
         recorded as `FailureKind.WORKER_LOST`.
         """
-        return take_back(session)
+        return take_back(session, database_now(session)).overdue
 
 
 def _batch(session: Session, lease_id: str) -> BatchRow:
     row = session.get(BatchRow, lease_id)
     if row is None:
-        raise NotFoundError(f"there is no lease {lease_id}")
+        raise _no_lease(lease_id)
     return row
+
+
+def _lock_job_of(session: Session, lease_id: str) -> JobRow:
+    """Hold the row of a lease's job until the transaction ends."""
+    job_id = select(BatchRow.job_id).where(BatchRow.batch_id == lease_id).scalar_subquery()
+    rows = locked(session, select(JobRow).where(JobRow.job_id == job_id))
+    if not rows:
+        raise _no_lease(lease_id)
+    return rows[0]
+
+
+def _no_lease(lease_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no lease {lease_id}")
 
 
 def _is_held(batch: BatchRow, epoch: int, now: datetime) -> bool:

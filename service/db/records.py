@@ -8,7 +8,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from schedules.errors import InputError, NotFoundError
 from schedules.records import Best, Purpose, TuningRecord
 from service.db import convert
-from service.db.catalogue import target_row, workload_row
+from service.db.catalogue import find_target, find_workload
 from service.db.engine import Repository, database_now, insert_new, locked, reading, writing
 from service.db.jobs import lock_owned_job
 from service.db.models import BatchRow, BestRow, ItemRow, RecordRow, TargetRow, WorkloadRow
@@ -226,8 +226,8 @@ def put_best(session: Session, best: Best, job_id: str | None, *, remeasured: bo
     )
     values = convert.best_values(best) | {"job_id": job_id}
     if not rows:
-        workload_row(session, best.workload_id)
-        target_row(session, best.target_id)
+        find_workload(session, best.workload_id)
+        find_target(session, best.target_id)
         session.add(BestRow(**values, first_at=database_now(session)))
         return best
     (stored,) = rows

@@ -43,7 +43,7 @@ class Workers(Repository):
             row.last_seen_at = now
             session.flush()
             # One that ends in order has none left.
-            take_back(session, worker_id=row.worker_id, died=True)
+            take_back(session, now, worker_id=row.worker_id, died=True)
         else:
             row = WorkerRow(
                 worker_id=new_id(),

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from service.db.engine import Database
+from service.db.known import Known
 from service.db.migrate import upgrade
 from service.db.models import Base
 from service.db.store import Store
@@ -75,7 +76,7 @@ def store(shared_database: tuple[Database, Clock]) -> Iterator[Store]:
     database, clock = shared_database
     clock.reset()
     yield Store(database)
-    database.write(delete_everything)
+    delete_everything(database)
 
 
 @pytest.fixture
@@ -84,6 +85,11 @@ def clock(shared_database: tuple[Database, Clock]) -> Clock:
     return shared_database[1]
 
 
-def delete_everything(session: Session) -> None:
-    for table in reversed(Base.metadata.sorted_tables):
-        session.execute(table.delete())
+def delete_everything(database: Database) -> None:
+    def delete(session: Session) -> None:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(table.delete())
+
+    database.write(delete)
+    # The service deletes no workload and no target, so what it remembers of them stays true.
+    database.known = Known()

@@ -55,7 +55,7 @@ class Fleet(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.database.write(delete_everything)
+        delete_everything(self.database)
         self.store = Store(self.database)
         stock(self.store)
         self.workers = {name: worker(self.store, name).worker_id for name in NAMES}

@@ -1,0 +1,72 @@
+"""What is known to be in the database and never changes there, kept in memory."""
+
+import threading
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from schedules.target import Target
+from schedules.workload import Workload
+
+CAPACITY = 1024
+
+V = TypeVar("V")
+
+
+class Known:
+    """Workloads and targets that were read from the database or committed to it. Thread-safe.
+
+    Both are named by the hash of what they are, and are never deleted. A workload without an
+    operator call is not kept, because one may still be added to it.
+    """
+
+    def __init__(self) -> None:
+        self._workloads: _Recent[Workload] = _Recent()
+        self._by_call: _Recent[Workload] = _Recent()
+        self._targets: _Recent[Target] = _Recent()
+
+    def workload(self, workload_id: str) -> Workload | None:
+        """Return a workload of which the call is known too."""
+        return self._workloads.get(workload_id)
+
+    def workload_for_call(self, call_key: str) -> Workload | None:
+        """Return the workload that an operator call made."""
+        return self._by_call.get(call_key)
+
+    def target(self, target_id: str) -> Target | None:
+        """Return a target."""
+        return self._targets.get(target_id)
+
+    def add_workload(self, workload: Workload) -> None:
+        """Remember a workload as it is in the database."""
+        if workload.call is not None:
+            self._workloads.put(workload.workload_id, workload)
+
+    def add_call(self, call_key: str, workload: Workload) -> None:
+        """Remember which workload an operator call made."""
+        self._by_call.put(call_key, workload)
+
+    def add_target(self, target: Target) -> None:
+        """Remember a target that is in the database."""
+        self._targets.put(target.target_id, target)
+
+
+class _Recent(Generic[V]):
+    """The values that were last asked for, by key."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: OrderedDict[str, V] = OrderedDict()
+
+    def get(self, key: str) -> V | None:
+        with self._lock:
+            value = self._values.get(key)
+            if value is not None:
+                self._values.move_to_end(key)
+            return value
+
+    def put(self, key: str, value: V) -> None:
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > CAPACITY:
+                self._values.popitem(last=False)
