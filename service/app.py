@@ -26,6 +26,7 @@ from service.api import (
 )
 from service.api.context import Services
 from service.bodies import BodyGuard
+from service.look_ups import LookUps
 from service.metrics import RequestMetrics
 from tuner.client import wire
 
@@ -39,8 +40,6 @@ costs the event loop, which answers look-ups, a turn.
 """
 
 _ROUTERS = (
-    # Routes are tried in this order: the one that is asked for most comes first.
-    best.look_ups,
     jobs.router,
     best.router,
     records.router,
@@ -109,5 +108,6 @@ def create_app(services: Services, *, background: Background | None = None) -> F
     for router in _ROUTERS:
         app.include_router(router)
     app.add_middleware(BodyGuard, max_bytes=services.settings.max_body_bytes)
+    app.add_middleware(LookUps, services=services)
     app.add_middleware(RequestMetrics, metrics=services.metrics)
     return app

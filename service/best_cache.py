@@ -104,16 +104,20 @@ class BestCache:
         """
         key = (workload_id, target_id)
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None and self._clock() <= entry.checked_at + self._max_age_secs:
-                entry.used = True
-                self._entries.move_to_end(key)
+            entry = self._fresh(key)
+            if entry is not None:
                 return entry.found
             # Many may ask for the same at once: one of them reads.
             read = self._reads.get(key)
             if read is None:
                 read = self._reads[key] = asyncio.create_task(self._read(key))
         return await asyncio.shield(read)
+
+    def remembered(self, workload_id: str, target_id: str) -> RenderedBest | None:
+        """Return the best if it is in memory and not too old."""
+        with self._lock:
+            entry = self._fresh((workload_id, target_id))
+            return None if entry is None else entry.found
 
     def forget(self, workload_id: str, target_id: str) -> None:
         """Read the best anew for whoever asks from now on. Any thread may call it."""
@@ -188,6 +192,15 @@ class BestCache:
                 while len(self._entries) > self._capacity:
                     self._entries.popitem(last=False)
         return found
+
+    def _fresh(self, key: _Key) -> _Entry | None:
+        """Return an entry that still counts and note its use; callers hold the lock."""
+        entry = self._entries.get(key)
+        if entry is None or self._clock() > entry.checked_at + self._max_age_secs:
+            return None
+        entry.used = True
+        self._entries.move_to_end(key)
+        return entry
 
     def _render(self, key: _Key) -> RenderedBest | None:
         best = self._store.best(*key)
