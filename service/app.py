@@ -32,7 +32,7 @@ from tuner.client import wire
 
 __all__ = ["Background", "Services", "create_app"]
 
-THREADS = 12
+THREADS = 4
 """How many handlers run at once beside the event loop.
 
 They take turns at one interpreter, so more would not do more; but each of those that wait for it
