@@ -1,0 +1,387 @@
+"""Contractions as matrix products with packed operands and register tiles."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import meta_schedule
+
+from schedules.space.contraction import (
+    Contraction,
+    Role,
+    find_contraction,
+    grouped_axis,
+    is_product,
+)
+from schedules.space.register_tile import RegisterTile, register_tiles
+from schedules.space.vector_unit import vector_unit
+
+# Blocks with this annotation are left alone by all later rules of `PostOrderApply`.
+SCHEDULED = "schedule_rule"
+
+_TILES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sketch:
+    """One way to schedule a contraction; what it leaves open is sampled.
+
+    Attributes
+    ----------
+    tile : RegisterTile
+        What stays in registers.
+    gather : bool
+        Whether the rows' operand is copied to a matrix first (for a convolution: im2col), rather
+        than read in place.
+    pack : bool
+        Whether the columns' operand is copied to panels as wide as a tile.
+    """
+
+    tile: RegisterTile
+    gather: bool
+    pack: bool
+
+
+@tvm.ir.utils.derived_object
+class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
+    """Tile a contraction for registers and caches, and pack its operands.
+
+    Applies to every sum of products of two operands that has rows, columns and a sum
+    (`schedules.space.contraction`). The block becomes ``C[b, m, n] += A[b, m, k] * B[b, n, k]``
+    with rows and columns each fused to one axis. B is packed to ``[b, n / width, k, width]``, A is
+    read in place or gathered to ``[b, m, k]``; the sums of a register tile stay in registers for
+    the whole of k, and the write-back takes the elementwise consumers along. Odd extents are padded
+    in the packed copies. Sampled: how the tiles are grouped to parallel tasks and cache blocks.
+    Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
+    """
+
+    def _initialize_with_tune_context(self, context: Any) -> None:
+        self._target = context.target
+
+    def apply(self, sch: Any, block: Any) -> list[Any]:
+        """Return one schedule for each sketch, and the block as it is."""
+        contraction = _found(sch, block)
+        if contraction is None:
+            return [sch]
+        chosen = sketches(contraction, vector_unit(self._target))
+        return [sch, *(_scheduled(sch.copy(), block, sketch) for sketch in chosen)]
+
+    def clone(self) -> Any:
+        """Return a rule for another context."""
+        return PackedContraction()
+
+
+def sketches(contraction: Contraction, unit: Any) -> list[Sketch]:
+    """Choose the sketches of a contraction."""
+    lanes = unit.lanes(int(tvm.DataType(contraction.dtype).bits))
+    rows, columns = contraction.extent(Role.ROW), contraction.extent(Role.COLUMN)
+    found: list[Sketch] = []
+    last_column = contraction.places(Role.COLUMN)[-1]
+    contiguous = last_column in contraction.columns.innermost
+    for divide in (True, False):
+        tiles = register_tiles(unit, lanes, rows, columns, _TILES, divide=divide)
+        for tile in tiles:
+            packs = (True, False) if divide and contiguous else (True,)
+            found.extend(Sketch(tile=tile, gather=not divide, pack=pack) for pack in packs)
+    return found
+
+
+def _found(sch: Any, block: Any) -> Contraction | None:
+    """The contraction in a block that has loops of its own, one for each axis."""
+    if not (is_product(sch.get(block)) and _has_own_loops(sch, block)):
+        return None
+    trial = sch.copy()
+    _separate(trial, block)
+    return find_contraction(trial.get(block))
+
+
+def _has_own_loops(sch: Any, block: Any) -> bool:
+    loops = [sch.get(loop) for loop in sch.get_loops(block)]
+    if not loops or len(sch.get_child_blocks(sch.get_loops(block)[0])) != 1:
+        return False
+    values = loops[-1].body.iter_values
+    return len(values) == len(loops) and all(
+        value.same_as(loop.loop_var) for value, loop in zip(values, loops, strict=True)
+    )
+
+
+def _separate(sch: Any, block: Any) -> None:
+    """Split an axis that is only used divided, so that one part of it is a batch axis."""
+    while (grouped := grouped_axis(sch.get(block))) is not None:
+        sch.transform_block_layout(block, _split_map(len(sch.get(block).iter_vars), *grouped))
+        for read, region in enumerate(sch.get(block).reads):
+            # A layout that stays as it is: the primitive simplifies the indices, which still hold
+            # the whole axis, and only then are the operands' axes told apart.
+            sch.transform_layout(block, ("read", read), _same_map(len(region.region)))
+    _drop_unit_axes(sch, block)
+
+
+def _drop_unit_axes(sch: Any, block: Any) -> None:
+    extents = [int(axis.dom.extent) for axis in sch.get(block).iter_vars]
+
+    def kept(*axes: Any) -> list[Any]:
+        return [axis for axis, extent in zip(axes, extents, strict=True) if extent > 1]
+
+    if 1 in extents and max(extents) > 1:
+        sch.transform_block_layout(block, _index_map(kept, len(extents)))
+
+
+def _scheduled(sch: Any, block: Any, sketch: Sketch) -> Any:
+    _separate(sch, block)
+    form = _MatrixForm(sch, block, sketch)
+    form.read_operands()
+    form.fuse_axes()
+    form.tile()
+    return sch
+
+
+class _MatrixForm:
+    """Turns one block to a matrix product, step by step, on a schedule."""
+
+    def __init__(self, sch: Any, block: Any, sketch: Sketch) -> None:
+        self._sch = sch
+        self._block = block
+        self._sketch = sketch
+        self._tile = sketch.tile
+        self._inline_layouts()
+        found = find_contraction(sch.get(block))
+        assert found is not None
+        self._axes = found
+
+    def _inline_layouts(self) -> None:
+        """Read through the producers that only move elements."""
+        for producer in self._sch.get_producers(self._block):
+            if isinstance(self._sch.get(producer).body.value, tvm.ir.TensorLoad):
+                self._sch.compute_inline(producer)
+
+    def read_operands(self) -> None:
+        """Give the operands that are copied, and the output, buffers of the block's own axes."""
+        sch, block = self._sch, self._block
+        producers = sch.get_producers(block)
+        self._pack = self._gather = None
+        if self._sketch.pack:
+            self._pack = sch.reindex(block, ("read", self._axes.columns.read))
+        if self._sketch.gather:
+            self._gather = sch.reindex(block, ("read", self._axes.rows.read))
+        copies = [copy for copy in (self._pack, self._gather) if copy is not None]
+        for producer in producers:
+            readers = [sch.get(reader) for reader in sch.get_consumers(producer)]
+            if all(any(reader.same_as(sch.get(copy)) for copy in copies) for reader in readers):
+                sch.compute_inline(producer)
+            else:
+                _plain_stage(sch, producer, self._tile.lanes)
+        self._back = sch.reindex(block, ("write", 0))
+        self._take_epilogue()
+
+    def _take_epilogue(self) -> None:
+        """Let the only consumer write back, if it has the output's axes in the same order."""
+        sch = self._sch
+        consumers = sch.get_consumers(self._back)
+        if len(consumers) != 1:
+            return
+        [consumer] = consumers
+        if follows(sch.get(consumer), sch.get(self._back)):
+            sch.compute_inline(self._back)
+            _drop_unit_axes(sch, consumer)
+            self._back = consumer
+
+    def fuse_axes(self) -> None:
+        """Make one axis of all rows and one of all columns; pad them to whole tiles."""
+        sch, block, axes = self._sch, self._block, self._axes
+        rows, columns = axes.rows, axes.columns
+        whole = self._map(range(len(axes.axes)))
+        # Buffers first: their maps are in terms of the block's present axes.
+        if self._pack is not None:
+            sch.transform_layout(
+                block,
+                ("read", columns.read),
+                self._map(columns.axes),
+                assume_injective_transform=True,
+            )
+        if self._gather is not None:
+            sch.transform_layout(
+                block, ("read", rows.read), self._map(rows.axes), assume_injective_transform=True
+            )
+        back = self._map(axes.output)
+        sch.transform_layout(block, ("write", 0), back, assume_injective_transform=True)
+        sch.transform_block_layout(block, whole)
+        sch.transform_block_layout(self._back, back)
+        for copy, operand in ((self._pack, columns), (self._gather, rows)):
+            if copy is not None:
+                sch.transform_block_layout(copy, self._map(operand.axes))
+        self._pad()
+
+    def _map(self, places: Any) -> Any:
+        """The index map that fuses the axes at `places`, role by role; sums only if gathered."""
+        order = sorted(places)
+        extents = {place: self._axes.axes[place].extent for place in order}
+
+        def fused(*variables: Any) -> list[Any]:
+            by_place = dict(zip(order, variables, strict=True))
+            result: list[Any] = []
+            for role in Role:
+                own = [place for place in order if self._axes.axes[place].role is role]
+                if role is Role.SUM and not self._sketch.gather:
+                    result.extend(by_place[place] for place in own)
+                elif own:
+                    index = by_place[own[0]]
+                    for place in own[1:]:
+                        index = index * extents[place] + by_place[place]
+                    result.append(index)
+            return result
+
+        return _index_map(fused, len(order))
+
+    def _pad(self) -> None:
+        sch, block, tile = self._sch, self._block, self._tile
+        rows, columns = self._axes.extent(Role.ROW), self._axes.extent(Role.COLUMN)
+        if rows % tile.rows == 0 and columns % tile.columns == 0:
+            return
+        batched = len(self._axes.places(Role.BATCH)) > 0
+        sch.pad_einsum(block, [1] * batched + [tile.rows, tile.columns, 1])
+        if columns % tile.columns:
+            self._pack = self._padded_copy(self._axes.columns.read)
+        if rows % tile.rows:
+            self._gather = self._padded_copy(self._axes.rows.read)
+        [crop] = sch.get_consumers(block)
+        sch.compute_inline(crop)
+
+    def _padded_copy(self, read: int) -> Any:
+        """The block that makes a padded operand, from the operand's source directly."""
+        copy = writer(self._sch, self._block, read)
+        [unpadded] = self._sch.get_producers(copy)
+        self._sch.compute_inline(unpadded)
+        return copy
+
+    def tile(self) -> None:
+        """Split to register tiles, cache blocks and tasks; keep the sums in registers."""
+        sch, block, tile = self._sch, self._block, self._tile
+        sch.set_scope(block, 0, "local")
+        batched = len(self._axes.places(Role.BATCH)) > 0
+        *batch, rows, columns = sch.get_loops(block)[: batched + 2]
+        sums = sch.get_loops(block)[batched + 2 :]
+        rows, row = sch.split(rows, [None, tile.rows])
+        columns, vector, lane = sch.split(columns, [None, tile.vectors, tile.lanes])
+        row_tasks, row_outer, row_inner = sch.split(rows, sch.sample_perfect_tile(rows, 3, 64))
+        column_tasks, column_block = sch.split(columns, sch.sample_perfect_tile(columns, 2, 64))
+        sch.reorder(
+            row_tasks, column_tasks, row_outer, column_block, row_inner, *sums, row, vector, lane
+        )
+        tasks = sch.fuse(*batch, row_tasks, column_tasks)
+        sch.parallel(tasks)
+        sch.reverse_compute_at(self._back, row_inner)
+        self._write_back()
+        for loop in (row, vector):
+            sch.unroll(loop)
+        sch.vectorize(lane)
+        if self._pack is not None:
+            self._copy_panels()
+        sch.decompose_reduction(block, sums[0])
+        if self._gather is not None:
+            _plain_stage(sch, self._gather, tile.lanes)
+        for done in (block, self._back, sch.get_sblock("root")):
+            sch.annotate(done, SCHEDULED, "none")
+
+    def _write_back(self) -> None:
+        sch, tile = self._sch, self._tile
+        row, column = sch.get_loops(self._back)[-2:]
+        vector, lane = sch.split(column, [None, tile.lanes])
+        sch.unroll(row)
+        sch.unroll(vector)
+        sch.vectorize(lane)
+
+    def _copy_panels(self) -> None:
+        """Give the copied columns' operand one panel for each tile, in the order it is read."""
+        sch, tile, pack = self._sch, self._tile, self._pack
+        batched = len(self._axes.places(Role.BATCH)) > 0
+        sch.transform_layout(
+            self._block, ("read", self._axes.columns.read), self._panels(batched, tile.columns)
+        )
+        *batch, columns = sch.get_loops(pack)[: batched + 1]
+        sums = sch.get_loops(pack)[batched + 1 :]
+        panel, column = sch.split(columns, [None, tile.columns])
+        vector, lane = sch.split(column, [None, tile.lanes])
+        sch.reorder(panel, *sums, vector, lane)
+        sch.parallel(sch.fuse(*batch, panel))
+        sch.unroll(vector)
+        sch.vectorize(lane)
+        sch.annotate(pack, SCHEDULED, "none")
+
+    def _panels(self, batched: bool, width: int) -> Any:
+        arity = len(self._sch.get(self._block).reads[self._axes.columns.read].region)
+
+        def panels(*axes: Any) -> list[Any]:
+            column, sums = axes[batched], axes[batched + 1 :]
+            return [*axes[:batched], column // width, *sums, column % width]
+
+        return _index_map(panels, arity)
+
+
+def follows(consumer: Any, producer: Any) -> bool:
+    """Whether a consumer has the axes of a producer that writes element by element, in order."""
+    own = _long_axes(consumer)
+    return (
+        consumer.init is None
+        and all(int(axis.iter_type) == tirx.IterVar.DataPar for axis in consumer.iter_vars)
+        and [extent for _, extent in own] == [extent for _, extent in _long_axes(producer)]
+        and all(
+            _variables_in_order(region.region, [variable for variable, _ in own])
+            for region in consumer.reads
+            if region.source.same_as(producer.writes[0].source)
+        )
+    )
+
+
+def _long_axes(block: Any) -> list[tuple[Any, int]]:
+    """Variables and extents of the axes with more than one element."""
+    axes = [(axis.var, int(axis.dom.extent)) for axis in block.iter_vars]
+    return [axis for axis in axes if axis[1] > 1]
+
+
+def _variables_in_order(region: Any, variables: list[Any]) -> bool:
+    """Whether the variables are the indices of a region, next to indices that do not vary."""
+    places = [
+        next((at for at, var in enumerate(variables) if index.min.same_as(var)), None)
+        for index in region
+    ]
+    return [place for place in places if place is not None] == list(range(len(variables)))
+
+
+def writer(sch: Any, block: Any, read: int) -> Any:
+    """The block that writes what a block reads."""
+    buffer = sch.get(block).reads[read].source
+    [found] = [
+        producer
+        for producer in sch.get_producers(block)
+        if sch.get(producer).writes[0].source.same_as(buffer)
+    ]
+    return found
+
+
+def _plain_stage(sch: Any, block: Any, lanes: int) -> None:
+    """Parallel over all loops but the last, which is vectorised."""
+    *outer, last = sch.get_loops(block)
+    if int(sch.get(last).extent) % lanes == 0:
+        rest, lane = sch.split(last, [None, lanes])
+        sch.vectorize(lane)
+        del rest
+    sch.parallel(sch.fuse(*outer))
+    sch.annotate(block, SCHEDULED, "none")
+
+
+def _split_map(arity: int, place: int, divisor: int) -> Any:
+    def split(*axes: Any) -> list[Any]:
+        parts = [axes[place] // divisor, axes[place] % divisor]
+        return [*axes[:place], *parts, *axes[place + 1 :]]
+
+    return _index_map(split, arity)
+
+
+def _same_map(arity: int) -> Any:
+    return _index_map(lambda *indices: list(indices), arity)
+
+
+def _index_map(function: Callable[..., Any], arity: int) -> Any:
+    return tirx.IndexMap.from_func(function, ndim=arity, index_dtype="int32")
