@@ -11,9 +11,14 @@ from tvm import tirx
 
 
 class Role(Enum):
-    """How an axis of a contraction takes part, by the names of a matrix product's extents."""
+    """How an axis of a contraction takes part, by the names of a matrix product's extents.
+
+    A phase is a row axis on which a condition on an operand depends modulo its extent: with zeros
+    between the inputs, as in transposed convolutions, each phase meets other elements of the sum.
+    """
 
     BATCH = "b"
+    PHASE = "p"
     ROW = "m"
     COLUMN = "n"
     SUM = "k"
@@ -70,6 +75,7 @@ class Contraction:
     rows: Operand
     columns: Operand
     output: frozenset[int]
+    conditions: frozenset[int]
     dtype: str
 
     def places(self, role: Role) -> tuple[int, ...]:
@@ -113,9 +119,10 @@ def find_contraction(block: Any) -> Contraction | None:
     if last is None:
         return None
     rows, columns = (left, right) if last in right.axes else (right, left)
+    phases, conditions = _conditions(block, variables)
     axes = []
     for place, axis in enumerate(block.iter_vars):
-        role = _role(axis, place, output, rows, columns)
+        role = Role.PHASE if place in phases else _role(axis, place, output, rows, columns)
         if role is None or not isinstance(axis.dom.extent, tirx.IntImm):
             return None
         axes.append(Axis(role=role, extent=int(axis.dom.extent)))
@@ -124,6 +131,7 @@ def find_contraction(block: Any) -> Contraction | None:
         rows=rows,
         columns=columns,
         output=frozenset(output),
+        conditions=frozenset(conditions),
         dtype=str(store.value.expr_ty()),
     )
     if found.axes[last].role is not Role.COLUMN:
@@ -159,6 +167,54 @@ def grouped_axis(block: Any) -> tuple[int, int] | None:
             ):
                 return place, divisor
     return None
+
+
+def phased_axis(block: Any) -> tuple[int, int] | None:
+    """Find an axis on which a condition depends modulo a smaller number.
+
+    Returns
+    -------
+    tuple of int or None
+        The axis, and the number, which divides its extent.
+    """
+    variables = [axis.var for axis in block.iter_vars]
+    for dividend, divisor in _remainders(block):
+        for place in _unit_axes(dividend, variables):
+            axis = block.iter_vars[place]
+            extent = int(axis.dom.extent)
+            if (
+                int(axis.iter_type) == tirx.IterVar.DataPar
+                and extent > divisor
+                and extent % divisor == 0
+            ):
+                return place, divisor
+    return None
+
+
+def _conditions(block: Any, variables: list[Any]) -> tuple[set[int], set[int]]:
+    """The phases, and the sum axes that their conditions hold."""
+    phases, sums = set(), set()
+    for dividend, divisor in _remainders(block):
+        for place in _unit_axes(dividend, variables):
+            axis = block.iter_vars[place]
+            if int(axis.iter_type) == tirx.IterVar.CommReduce:
+                sums.add(place)
+            elif int(axis.dom.extent) == divisor:
+                phases.add(place)
+    return phases, sums if phases else set()
+
+
+def _remainders(block: Any) -> Iterator[tuple[Any, int]]:
+    """Every ``dividend % divisor == 0`` in a condition on an operand."""
+    product = _product(block)
+    for factor in product[1] if product else ():
+        for node in _nodes(factor):
+            if (
+                isinstance(node, tirx.EQ)
+                and isinstance(node.a, tirx.FloorMod)
+                and isinstance(node.a.b, tirx.IntImm)
+            ):
+                yield node.a.a, int(node.a.b)
 
 
 def _product(block: Any) -> tuple[Any, tuple[Any, Any]] | None:

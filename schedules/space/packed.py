@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import tvm
@@ -14,14 +15,31 @@ from schedules.space.contraction import (
     find_contraction,
     grouped_axis,
     is_product,
+    phased_axis,
 )
 from schedules.space.register_tile import RegisterTile, register_tiles
 from schedules.space.vector_unit import vector_unit
 
 # Blocks with this annotation are left alone by all later rules of `PostOrderApply`.
 SCHEDULED = "schedule_rule"
+TILED = "tiled"
+COPY = "copy"
 
 _TILES = 3
+# Tiles in the innermost block: more than fit into a cache at any size.
+_MOST_TILES = 512
+
+
+class Pack(Enum):
+    """When an operand is copied to panels.
+
+    All at once costs a pass through memory that many rows earn back; a panel by the task that uses
+    it stays in that core's cache, but is copied again by each task.
+    """
+
+    NEVER = "never"
+    AT_ONCE = "at once"
+    BY_TASK = "by task"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +53,13 @@ class Sketch:
     gather : bool
         Whether the rows' operand is copied to a matrix first (for a convolution: im2col), rather
         than read in place.
-    pack : bool
-        Whether the columns' operand is copied to panels as wide as a tile.
+    pack : Pack
+        When the columns' operand is copied to panels as wide as a tile.
     """
 
     tile: RegisterTile
     gather: bool
-    pack: bool
+    pack: Pack
 
 
 @tvm.ir.utils.derived_object
@@ -78,12 +96,14 @@ def sketches(contraction: Contraction, unit: Any) -> list[Sketch]:
     lanes = unit.lanes(int(tvm.DataType(contraction.dtype).bits))
     rows, columns = contraction.extent(Role.ROW), contraction.extent(Role.COLUMN)
     found: list[Sketch] = []
+    # A condition stays with the product, where a copy of the operand would not drop the zeros.
+    divides = (True, False) if contraction.rows.is_load else (True,)
     last_column = contraction.places(Role.COLUMN)[-1]
     contiguous = last_column in contraction.columns.innermost
-    for divide in (True, False):
+    for divide in divides:
         tiles = register_tiles(unit, lanes, rows, columns, _TILES, divide=divide)
         for tile in tiles:
-            packs = (True, False) if divide and contiguous else (True,)
+            packs = [Pack.AT_ONCE, Pack.BY_TASK, *[Pack.NEVER] * (divide and contiguous)]
             found.extend(Sketch(tile=tile, gather=not divide, pack=pack) for pack in packs)
     return found
 
@@ -108,13 +128,19 @@ def _has_own_loops(sch: Any, block: Any) -> bool:
 
 
 def _separate(sch: Any, block: Any) -> None:
-    """Split an axis that is only used divided, so that one part of it is a batch axis."""
+    """Split axes that play two roles, so that each axis plays one.
+
+    An axis that one operand uses only divided holds a batch axis, and one that a condition uses
+    modulo a number holds a phase.
+    """
     while (grouped := grouped_axis(sch.get(block))) is not None:
         sch.transform_block_layout(block, _split_map(len(sch.get(block).iter_vars), *grouped))
         for read, region in enumerate(sch.get(block).reads):
             # A layout that stays as it is: the primitive simplifies the indices, which still hold
             # the whole axis, and only then are the operands' axes told apart.
             sch.transform_layout(block, ("read", read), _same_map(len(region.region)))
+    while (phased := phased_axis(sch.get(block))) is not None:
+        sch.transform_block_layout(block, _split_map(len(sch.get(block).iter_vars), *phased))
     _drop_unit_axes(sch, block)
 
 
@@ -161,7 +187,7 @@ class _MatrixForm:
         sch, block = self._sch, self._block
         producers = sch.get_producers(block)
         self._pack = self._gather = None
-        if self._sketch.pack:
+        if self._sketch.pack is not Pack.NEVER:
             self._pack = sch.reindex(block, ("read", self._axes.columns.read))
         if self._sketch.gather:
             self._gather = sch.reindex(block, ("read", self._axes.rows.read))
@@ -259,16 +285,29 @@ class _MatrixForm:
         """Split to register tiles, cache blocks and tasks; keep the sums in registers."""
         sch, block, tile = self._sch, self._block, self._tile
         sch.set_scope(block, 0, "local")
-        batched = len(self._axes.places(Role.BATCH)) > 0
-        *batch, rows, columns = sch.get_loops(block)[: batched + 2]
-        sums = sch.get_loops(block)[batched + 2 :]
+        axes = self._axes
+        loops = list(sch.get_loops(block))
+        batch = [loops.pop(0)] if axes.places(Role.BATCH) else []
+        phase = [loops.pop(0)] if axes.places(Role.PHASE) else []
+        rows, columns, *sums = loops
+        places = axes.places(Role.SUM)
+        conditions = [sums[places.index(place)] for place in sorted(axes.conditions)]
         rows, row = sch.split(rows, [None, tile.rows])
         columns, vector, lane = sch.split(columns, [None, tile.vectors, tile.lanes])
-        row_tasks, row_outer, row_inner = sch.split(rows, sch.sample_perfect_tile(rows, 3, 64))
-        column_tasks, column_block = sch.split(columns, sch.sample_perfect_tile(columns, 2, 64))
-        sch.reorder(
-            row_tasks, column_tasks, row_outer, column_block, row_inner, *sums, row, vector, lane
+        # A task that copies its own panels does it once for all of its rows.
+        parts = 2 if self._sketch.pack is Pack.BY_TASK else 3
+        row_tasks, *row_outer, row_inner = sch.split(
+            rows, sch.sample_perfect_tile(rows, parts, _MOST_TILES)
         )
+        column_tasks, column_block = sch.split(
+            columns, sch.sample_perfect_tile(columns, 2, _MOST_TILES)
+        )
+        outer = [row_tasks, column_tasks, *phase, *row_outer, column_block, row_inner]
+        # What decides whether a product is zero is unrolled, so that its code is dropped if it is.
+        sums = [*conditions, *(loop for loop in sums if loop not in conditions)]
+        sch.reorder(*outer, *sums, row, vector, lane)
+        for loop in (*phase, *conditions):
+            sch.unroll(loop)
         tasks = sch.fuse(*batch, row_tasks, column_tasks)
         sch.parallel(tasks)
         sch.reverse_compute_at(self._back, row_inner)
@@ -277,12 +316,13 @@ class _MatrixForm:
             sch.unroll(loop)
         sch.vectorize(lane)
         if self._pack is not None:
-            self._copy_panels()
+            self._copy_panels(column_block)
         sch.decompose_reduction(block, sums[0])
         if self._gather is not None:
             _plain_stage(sch, self._gather, tile.lanes)
-        for done in (block, self._back, sch.get_sblock("root")):
-            sch.annotate(done, SCHEDULED, "none")
+        sch.annotate(block, SCHEDULED, TILED)
+        for done in (self._back, sch.get_sblock("root")):
+            sch.annotate(done, SCHEDULED, COPY)
 
     def _write_back(self) -> None:
         sch, tile = self._sch, self._tile
@@ -292,22 +332,27 @@ class _MatrixForm:
         sch.unroll(vector)
         sch.vectorize(lane)
 
-    def _copy_panels(self) -> None:
+    def _copy_panels(self, panel_loop: Any) -> None:
         """Give the copied columns' operand one panel for each tile, in the order it is read."""
         sch, tile, pack = self._sch, self._tile, self._pack
         batched = len(self._axes.places(Role.BATCH)) > 0
-        sch.transform_layout(
-            self._block, ("read", self._axes.columns.read), self._panels(batched, tile.columns)
-        )
-        *batch, columns = sch.get_loops(pack)[: batched + 1]
-        sums = sch.get_loops(pack)[batched + 1 :]
+        read = self._axes.columns.read
+        sch.transform_layout(self._block, ("read", read), self._panels(batched, tile.columns))
+        outer = 0
+        if self._sketch.pack is Pack.BY_TASK:
+            sch.compute_at(pack, panel_loop)
+            outer = len(sch.get_loops(pack)) - len(sch.get(pack).iter_vars) + batched
+            batched = False
+        *batch, columns = sch.get_loops(pack)[outer : outer + batched + 1]
+        sums = sch.get_loops(pack)[outer + batched + 1 :]
         panel, column = sch.split(columns, [None, tile.columns])
         vector, lane = sch.split(column, [None, tile.lanes])
         sch.reorder(panel, *sums, vector, lane)
-        sch.parallel(sch.fuse(*batch, panel))
+        if self._sketch.pack is Pack.AT_ONCE:
+            sch.parallel(sch.fuse(*batch, panel))
         sch.unroll(vector)
         sch.vectorize(lane)
-        sch.annotate(pack, SCHEDULED, "none")
+        sch.annotate(pack, SCHEDULED, COPY)
 
     def _panels(self, batched: bool, width: int) -> Any:
         arity = len(self._sch.get(self._block).reads[self._axes.columns.read].region)
@@ -368,7 +413,7 @@ def _plain_stage(sch: Any, block: Any, lanes: int) -> None:
         sch.vectorize(lane)
         del rest
     sch.parallel(sch.fuse(*outer))
-    sch.annotate(block, SCHEDULED, "none")
+    sch.annotate(block, SCHEDULED, COPY)
 
 
 def _split_map(arity: int, place: int, divisor: int) -> Any:

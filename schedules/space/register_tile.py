@@ -64,7 +64,11 @@ def register_tiles(
     found = []
     # Half and quarter registers serve outputs with few columns, if the CPU has narrower vectors.
     least = max(1, lanes * NARROWEST_BITS // unit.bits)
-    for width in sorted({max(lanes // part, least) for part in (1, 2, 4)}):
+    widths = {max(lanes // part, least) for part in (1, 2, 4)}
+    if divide and columns < lanes:
+        # The compiler rounds odd vectors up; better than a sum for each element.
+        widths.add(columns)
+    for width in sorted(widths):
         for height in range(1, min(rows, _MAX_ROWS) + 1):
             for vectors in range(1, _MAX_VECTORS + 1):
                 tile = RegisterTile(rows=height, vectors=vectors, lanes=width)
