@@ -1,6 +1,6 @@
 """Contractions as matrix products with packed operands and register tiles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -17,8 +17,8 @@ from schedules.space.contraction import (
     is_product,
     phased_axis,
 )
-from schedules.space.register_tile import RegisterTile, register_tiles
-from schedules.space.vector_unit import vector_unit
+from schedules.space.register_tile import RegisterTile, cycles, register_tiles
+from schedules.space.vector_unit import VectorUnit, vector_unit
 
 # Blocks with this annotation are left alone by all later rules of `PostOrderApply`.
 SCHEDULED = "schedule_rule"
@@ -26,6 +26,8 @@ TILED = "tiled"
 COPY = "copy"
 
 _TILES = 3
+# How much slower a tile that divides the output may be before padded copies take its place.
+_WORTH_PADDING = 1.3
 # Tiles in the innermost block: more than fit into a cache at any size.
 _MOST_TILES = 512
 
@@ -91,21 +93,31 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         return PackedContraction()
 
 
-def sketches(contraction: Contraction, unit: Any) -> list[Sketch]:
-    """Choose the sketches of a contraction."""
+def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
+    """Choose the sketches of a contraction: few, as each trial should be a good one."""
     lanes = unit.lanes(int(tvm.DataType(contraction.dtype).bits))
     rows, columns = contraction.extent(Role.ROW), contraction.extent(Role.COLUMN)
-    found: list[Sketch] = []
-    # A condition stays with the product, where a copy of the operand would not drop the zeros.
-    divides = (True, False) if contraction.rows.is_load else (True,)
+    whole = register_tiles(unit, lanes, rows, columns, divide=True)
+    if not contraction.rows.is_load:
+        # A condition stays with the product, where a copy of the operand would not drop the zeros.
+        return _in_place(contraction, whole[:_TILES])
+    padded = register_tiles(unit, lanes, rows, columns)
+    limit = _WORTH_PADDING * cycles(padded[0], rows, columns)
+    good = [tile for tile in whole if cycles(tile, rows, columns) <= limit][:_TILES]
+    gathered = [
+        Sketch(tile=tile, gather=True, pack=pack)
+        for tile in (padded[:1] if good else padded[:_TILES])
+        for pack in (Pack.AT_ONCE, Pack.BY_TASK)
+    ]
+    return _in_place(contraction, good) + gathered
+
+
+def _in_place(contraction: Contraction, tiles: Sequence[RegisterTile]) -> list[Sketch]:
     last_column = contraction.places(Role.COLUMN)[-1]
-    contiguous = last_column in contraction.columns.innermost
-    for divide in divides:
-        tiles = register_tiles(unit, lanes, rows, columns, _TILES, divide=divide)
-        for tile in tiles:
-            packs = [Pack.AT_ONCE, Pack.BY_TASK, *[Pack.NEVER] * (divide and contiguous)]
-            found.extend(Sketch(tile=tile, gather=not divide, pack=pack) for pack in packs)
-    return found
+    packs = [Pack.AT_ONCE, Pack.BY_TASK]
+    if last_column in contraction.columns.innermost:
+        packs.append(Pack.NEVER)
+    return [Sketch(tile=tile, gather=False, pack=pack) for tile in tiles for pack in packs]
 
 
 def _found(sch: Any, block: Any) -> Contraction | None:

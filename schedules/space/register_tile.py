@@ -39,7 +39,7 @@ class RegisterTile:
 
 
 def register_tiles(
-    unit: VectorUnit, lanes: int, rows: int, columns: int, count: int, *, divide: bool = False
+    unit: VectorUnit, lanes: int, rows: int, columns: int, *, divide: bool = False
 ) -> list[RegisterTile]:
     """Return the tiles that should be fastest for a matrix, best first.
 
@@ -56,8 +56,6 @@ def register_tiles(
         Elements of a full register.
     rows, columns : int
         Extents of the output.
-    count : int
-        How many tiles are wanted.
     divide : bool
         Only tiles that divide the matrix.
     """
@@ -77,11 +75,10 @@ def register_tiles(
                 if divide and (rows % height or columns % tile.columns):
                     continue
                 found.append(tile)
-    found.sort(key=lambda tile: _cycles(tile, rows, columns))
-    return found[:count]
+    return sorted(found, key=lambda tile: cycles(tile, rows, columns))
 
 
-def _cycles(tile: RegisterTile, rows: int, columns: int) -> float:
+def cycles(tile: RegisterTile, rows: int, columns: int) -> float:
     """Estimate the cycles of one step of the sum over the whole matrix."""
     multiplications = tile.rows * tile.vectors
     loads = tile.rows + tile.vectors
