@@ -7,7 +7,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import meta_schedule
 
-from schedules.space.packed import SCHEDULED, TILED
+from schedules.space.stage import SCHEDULED, TILED
 
 # Time of the last core to finish over the mean of all.
 _MOST_IMBALANCE = 1.25

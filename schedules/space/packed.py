@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import ceil
 from typing import Any
 
 import tvm
@@ -18,14 +19,11 @@ from schedules.space.contraction import (
     phased_axis,
 )
 from schedules.space.register_tile import RegisterTile, cycles, register_tiles
+from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, parallel_stage
 from schedules.space.vector_unit import VectorUnit, vector_unit
 
-# Blocks with this annotation are left alone by all later rules of `PostOrderApply`.
-SCHEDULED = "schedule_rule"
-TILED = "tiled"
-COPY = "copy"
-
 _TILES = 3
+_MOST_DESIGNS = 16
 # How much slower a tile that divides the output may be before padded copies take its place.
 _WORTH_PADDING = 1.3
 # Tiles in the innermost block: more than fit into a cache at any size.
@@ -86,7 +84,12 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         if contraction is None:
             return [sch]
         chosen = sketches(contraction, vector_unit(self._target))
-        return [sch, *(_scheduled(sch.copy(), block, sketch) for sketch in chosen)]
+        sums, products = _count_sums(sch)
+        # Each contraction multiplies the number of designs, and so does each sum by TVM's rules.
+        most = _MOST_DESIGNS ** (1 / products)
+        few = chosen[:: ceil(len(chosen) / most)]
+        untouched = [sch] if sums == 1 else []
+        return [*untouched, *(_scheduled(sch.copy(), block, sketch) for sketch in few)]
 
     def clone(self) -> Any:
         """Return a rule for another context."""
@@ -120,23 +123,28 @@ def _in_place(contraction: Contraction, tiles: Sequence[RegisterTile]) -> list[S
     return [Sketch(tile=tile, gather=False, pack=pack) for tile in tiles for pack in packs]
 
 
+def _count_sums(sch: Any) -> tuple[int, int]:
+    """How many blocks of the program sum over an axis, and how many of them are products."""
+    aside = sch.copy()
+    blocks = [aside.get(child) for child in aside.get_child_blocks(aside.get_sblock("root"))]
+    products = sum(
+        is_product(block) or block.annotations.get(SCHEDULED) == TILED for block in blocks
+    )
+    return sum(block.init is not None for block in blocks), max(1, products)
+
+
+def _is_inlinable(sch: Any, block: Any) -> bool:
+    """Whether a block makes its elements one by one, and nothing was done to it yet."""
+    return sch.get(block).init is None and bool(own_loops(sch, block))
+
+
 def _found(sch: Any, block: Any) -> Contraction | None:
     """The contraction in a block that has loops of its own, one for each axis."""
-    if not (is_product(sch.get(block)) and _has_own_loops(sch, block)):
+    if not (is_product(sch.get(block)) and own_loops(sch, block)):
         return None
     trial = sch.copy()
     _separate(trial, block)
     return find_contraction(trial.get(block))
-
-
-def _has_own_loops(sch: Any, block: Any) -> bool:
-    loops = [sch.get(loop) for loop in sch.get_loops(block)]
-    if not loops or len(sch.get_child_blocks(sch.get_loops(block)[0])) != 1:
-        return False
-    values = loops[-1].body.iter_values
-    return len(values) == len(loops) and all(
-        value.same_as(loop.loop_var) for value, loop in zip(values, loops, strict=True)
-    )
 
 
 def _separate(sch: Any, block: Any) -> None:
@@ -157,12 +165,17 @@ def _separate(sch: Any, block: Any) -> None:
 
 
 def _drop_unit_axes(sch: Any, block: Any) -> None:
+    """Leave out axes of one element, but for one row where there is no other."""
     extents = [int(axis.dom.extent) for axis in sch.get(block).iter_vars]
+    keep = {place for place, extent in enumerate(extents) if extent > 1}
+    found = find_contraction(sch.get(block))
+    if found is not None and not keep & set(found.places(Role.ROW)):
+        keep.add(found.places(Role.ROW)[0])
 
     def kept(*axes: Any) -> list[Any]:
-        return [axis for axis, extent in zip(axes, extents, strict=True) if extent > 1]
+        return [axis for place, axis in enumerate(axes) if place in keep]
 
-    if 1 in extents and max(extents) > 1:
+    if 0 < len(keep) < len(extents):
         sch.transform_block_layout(block, _index_map(kept, len(extents)))
 
 
@@ -191,13 +204,14 @@ class _MatrixForm:
     def _inline_layouts(self) -> None:
         """Read through the producers that only move elements."""
         for producer in self._sch.get_producers(self._block):
-            if isinstance(self._sch.get(producer).body.value, tvm.ir.TensorLoad):
+            moves = isinstance(self._sch.get(producer).body.value, tvm.ir.TensorLoad)
+            if moves and own_loops(self._sch, producer):
                 self._sch.compute_inline(producer)
 
     def read_operands(self) -> None:
         """Give the operands that are copied, and the output, buffers of the block's own axes."""
         sch, block = self._sch, self._block
-        producers = sch.get_producers(block)
+        producers = [made for made in sch.get_producers(block) if _is_inlinable(sch, made)]
         self._pack = self._gather = None
         if self._sketch.pack is not Pack.NEVER:
             self._pack = sch.reindex(block, ("read", self._axes.columns.read))
@@ -209,7 +223,7 @@ class _MatrixForm:
             if all(any(reader.same_as(sch.get(copy)) for copy in copies) for reader in readers):
                 sch.compute_inline(producer)
             else:
-                _plain_stage(sch, producer, self._tile.lanes)
+                parallel_stage(sch, producer, self._tile.lanes)
         self._back = sch.reindex(block, ("write", 0))
         self._take_epilogue()
 
@@ -220,7 +234,7 @@ class _MatrixForm:
         if len(consumers) != 1:
             return
         [consumer] = consumers
-        if follows(sch.get(consumer), sch.get(self._back)):
+        if own_loops(sch, consumer) and follows(sch.get(consumer), sch.get(self._back)):
             sch.compute_inline(self._back)
             _drop_unit_axes(sch, consumer)
             self._back = consumer
@@ -331,10 +345,10 @@ class _MatrixForm:
             self._copy_panels(column_block)
         sch.decompose_reduction(block, sums[0])
         if self._gather is not None:
-            _plain_stage(sch, self._gather, tile.lanes)
+            parallel_stage(sch, self._gather, tile.lanes)
         sch.annotate(block, SCHEDULED, TILED)
         for done in (self._back, sch.get_sblock("root")):
-            sch.annotate(done, SCHEDULED, COPY)
+            sch.annotate(done, SCHEDULED, STAGE)
 
     def _write_back(self) -> None:
         sch, tile = self._sch, self._tile
@@ -364,7 +378,7 @@ class _MatrixForm:
             sch.parallel(sch.fuse(*batch, panel))
         sch.unroll(vector)
         sch.vectorize(lane)
-        sch.annotate(pack, SCHEDULED, COPY)
+        sch.annotate(pack, SCHEDULED, STAGE)
 
     def _panels(self, batched: bool, width: int) -> Any:
         arity = len(self._sch.get(self._block).reads[self._axes.columns.read].region)
@@ -415,17 +429,6 @@ def writer(sch: Any, block: Any, read: int) -> Any:
         if sch.get(producer).writes[0].source.same_as(buffer)
     ]
     return found
-
-
-def _plain_stage(sch: Any, block: Any, lanes: int) -> None:
-    """Parallel over all loops but the last, which is vectorised."""
-    *outer, last = sch.get_loops(block)
-    if int(sch.get(last).extent) % lanes == 0:
-        rest, lane = sch.split(last, [None, lanes])
-        sch.vectorize(lane)
-        del rest
-    sch.parallel(sch.fuse(*outer))
-    sch.annotate(block, SCHEDULED, COPY)
 
 
 def _split_map(arity: int, place: int, divisor: int) -> Any:

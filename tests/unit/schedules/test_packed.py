@@ -25,19 +25,17 @@ NEON = Target.parse(
 CASES = {
     "matmul": "n=64 m=96 k=32",
     "matmul of primes": "n=37 m=53 k=29",
-    "matmul of two rows": "n=2 m=48 k=32",
-    "batch_matmul": "b=3 n=16 m=32 k=8",
     "batch_matmul of primes": "b=2 n=13 m=17 k=7",
     "dense": "n=32 m=48 k=24",
     "dense of primes": "n=19 m=31 k=23",
     "transpose_batch_matmul": "batch=2 seq_len=16 n_head=3 n_dim=8",
     "conv1d_nlc": "n=1 l=33 ci=8 co=24 kernel_size=3 stride=2 padding=1",
-    "conv2d_nhwc": "n=1 h=14 w=14 ci=8 co=32 kernel_size=3 padding=1",
-    "conv2d_nhwc of primes": "n=2 h=11 w=7 ci=5 co=19 kernel_size=3 padding=1",
+    "conv2d_nhwc of primes": "n=1 h=7 w=5 ci=3 co=19 kernel_size=3 padding=1",
     "conv2d_nhwc of points": "n=1 h=8 w=8 ci=16 co=32 kernel_size=1",
     "conv2d_nhwc in groups": "n=1 h=8 w=8 ci=16 co=32 kernel_size=3 padding=1 groups=4",
     "conv2d_nhwc dilated": "n=1 h=9 w=9 ci=4 co=16 kernel_size=3 dilation=2 padding=2",
-    "conv3d_ndhwc": "n=1 d=4 h=6 w=6 ci=4 co=16 kernel_size=3 padding=1",
+    "conv3d_ndhwc": "n=1 d=3 h=4 w=4 ci=4 co=16 kernel_size=3 padding=1",
+    "matmul of one row": "n=1 m=48 k=32",
     "conv2d_nhwc_bn_relu": "n=1 h=8 w=8 ci=8 co=16 kernel_size=3 padding=1",
     "conv2d_transpose_nhwc": "n=1 h=4 w=4 ci=8 co=16 kernel_size=4 stride=2 padding=1",
     "conv2d_capsule_nhwijc": "n=1 h=4 w=4 ci=4 co=8 kernel_size=3 padding=1",
@@ -50,9 +48,9 @@ def workload_of(case):
     return workload_from_call(operator.call({name: int(value) for name, value in args.items()}))
 
 
-def context_of(workload, target):
+def context_of(module, target):
     return meta_schedule.TuneContext(
-        module_of(workload),
+        module,
         target=tvm.target.Target(target.as_dict()),
         space_generator=space_generator("default", target),
         search_strategy=meta_schedule.search_strategy.EvolutionarySearch(
@@ -72,8 +70,12 @@ def is_packed(schedule):
 
 
 def samples(workload, target, count):
+    return random_samples(module_of(workload), target, count)
+
+
+def random_samples(module, target, count):
     """Random members of the packed part of the space."""
-    context = context_of(workload, target)
+    context = context_of(module, target)
     context.pre_tuning(
         max_trials=count,
         num_trials_per_iter=count,
@@ -100,11 +102,11 @@ def test_samples_compute_what_the_reference_does(case):
 
 
 @pytest.mark.parametrize("target", [AVX2, NEON], ids=["avx2", "neon"])
-@pytest.mark.parametrize("case", ["matmul", "conv2d_nhwc of primes"])
+@pytest.mark.parametrize("case", ["matmul", "conv2d_nhwc in groups"])
 def test_samples_compile_for_other_cpus(case, target):
     workload = workload_of(case)
     instruction = {"haswell": "vfmadd", "neoverse-n1": "fmla"}[str(target.attributes["mcpu"])]
-    for schedule in samples(workload, target, 2):
+    for schedule in samples(workload, target, 1):
         library = traces.build(schedule.mod, tvm.target.Target(target.as_dict()))
         assert instruction in library.inspect_source("asm")
 
@@ -133,9 +135,9 @@ def test_a_sample_goes_through_tvms_json_database(tmp_path):
     assert tvm_ffi.structural_equal(again.mod, schedule.mod)
 
 
-@pytest.mark.parametrize("case", ["matmul", "conv2d_nhwc", "conv2d_nhwc of primes", "dense"])
+@pytest.mark.parametrize("case", ["matmul", "conv2d_nhwc in groups", "dense of primes"])
 def test_the_space_holds_tvms_own_schedules_too(case):
-    designs = context_of(workload_of(case), NATIVE).generate_design_space()
+    designs = context_of(module_of(workload_of(case)), NATIVE).generate_design_space()
     packed = [design for design in designs if is_packed(design)]
     assert 0 < len(packed) < len(designs)
 
@@ -144,4 +146,4 @@ def test_the_space_holds_tvms_own_schedules_too(case):
 def test_other_operators_keep_tvms_own_schedules(op):
     sizes = {"gemv": {"m": 8, "k": 16}, "softmax": {"m": 8, "n": 16}}[op]
     workload = workload_from_call(find_operator(op).call(sizes))
-    assert not packed_designs(context_of(workload, NATIVE))
+    assert not packed_designs(context_of(module_of(workload), NATIVE))
