@@ -42,10 +42,11 @@ CASES = {
 }
 
 
-def workload_of(case):
+def workload_of(case, dtype="float32"):
     operator = find_operator(case.split()[0])
     args = dict(item.split("=") for item in CASES[case].split())
-    return workload_from_call(operator.call({name: int(value) for name, value in args.items()}))
+    sizes = {name: int(value) for name, value in args.items()}
+    return workload_from_call(operator.call(sizes, dtype))
 
 
 def context_of(module, target):
@@ -88,7 +89,23 @@ def random_samples(module, target, count):
 
 @pytest.mark.parametrize("case", CASES)
 def test_samples_compute_what_the_reference_does(case):
-    workload = workload_of(case)
+    check_samples(workload_of(case))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+@pytest.mark.parametrize("case", ["matmul of primes", "conv2d_nhwc of points"])
+def test_samples_of_low_precision_compute_what_the_reference_does(case, dtype):
+    check_samples(workload_of(case, dtype))
+
+
+def test_int8_compiles_to_instructions_for_pairs():
+    target = Target.parse({"kind": "llvm", "mcpu": "znver4", "num-cores": 2})
+    [schedule] = samples(workload_of("matmul", "int8"), target, 1)
+    library = traces.build(schedule.mod, tvm.target.Target(target.as_dict()))
+    assert "vpdpwssd" in library.inspect_source("asm")
+
+
+def check_samples(workload):
     target = tvm.target.Target(NATIVE.as_dict())
     inputs = verify.random_inputs(workload.tensors, seed=3)
     expected = verify.reference_outputs(workload, inputs)
