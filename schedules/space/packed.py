@@ -1,5 +1,6 @@
 """Contractions as matrix products with packed operands and register tiles."""
 
+import logging
 from math import ceil
 from typing import Any
 
@@ -13,6 +14,8 @@ from schedules.space.matrix_form import MatrixForm
 from schedules.space.sketch import Sketch, paired_sketches, sketches, takes_pairs
 from schedules.space.stage import SCHEDULED, TILED
 from schedules.space.vector_unit import vector_unit
+
+_log = logging.getLogger(__name__)
 
 _MOST_DESIGNS = 16
 
@@ -47,7 +50,7 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         most = _MOST_DESIGNS ** (1 / products)
         few = chosen[:: ceil(len(chosen) / most)]
         untouched = [sch] if sums == 1 else []
-        return [*untouched, *(_scheduled(sch.copy(), block, sketch) for sketch in few)]
+        return [*untouched, *_scheduled_all(sch, block, few)] or [sch]
 
     def clone(self) -> Any:
         """Return a rule for another context."""
@@ -62,6 +65,20 @@ def _count_sums(sch: Any) -> tuple[int, int]:
         is_product(block) or block.annotations.get(SCHEDULED) == TILED for block in blocks
     )
     return sum(block.init is not None for block in blocks), max(1, products)
+
+
+def _scheduled_all(sch: Any, block: Any, chosen: list[Sketch]) -> list[Any]:
+    """Schedule by each sketch; one that TVM's primitives refuse is no part of the space."""
+    done = []
+    for sketch in chosen:
+        try:
+            done.append(_scheduled(sch.copy(), block, sketch))
+        except Exception as error:
+            _log.info(
+                "A sketch does not apply to this program",
+                extra={"action": "sketch_refused", "sketch": sketch, "error": str(error)[-300:]},
+            )
+    return done
 
 
 def _scheduled(sch: Any, block: Any, sketch: Sketch) -> Any:
