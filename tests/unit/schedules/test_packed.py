@@ -1,6 +1,7 @@
 """The default space of CPUs on contractions: its samples compute what they should."""
 
 import json
+from math import ceil
 
 import pytest
 import tvm
@@ -164,3 +165,12 @@ def test_other_operators_keep_tvms_own_schedules(op):
     sizes = {"gemv": {"m": 8, "k": 16}, "softmax": {"m": 8, "n": 16}}[op]
     workload = workload_from_call(find_operator(op).call(sizes))
     assert not packed_designs(context_of(module_of(workload), NATIVE))
+
+
+def test_samples_keep_all_cores_busy():
+    workload = workload_from_call(find_operator("matmul").call({"n": 64, "m": 96, "k": 8}))
+    for schedule in samples(workload, AVX2, 6):
+        loops = [line for line in schedule.mod.script().splitlines() if "T.parallel(" in line]
+        # The contraction comes after the copies of its operands.
+        tasks = int(loops[-1].split("T.parallel(")[1].split(")")[0])
+        assert ceil(tasks / AVX2.cores) * AVX2.cores <= 1.25 * tasks
