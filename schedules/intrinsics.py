@@ -44,6 +44,10 @@ def register(target: Target | None = None) -> None:
     machine = str(triple).split("-", 1)[0] if triple else platform.machine()
     if machine in _PARTS:
         importlib.import_module(f"{_PACKAGE}.{_PARTS[machine]}")
+    if _PARTS.get(machine) == "x86":
+        from schedules.space import pair_dot
+
+        pair_dot.register()
 
 
 def register_named(trace: str) -> None:

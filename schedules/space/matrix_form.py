@@ -1,0 +1,288 @@
+"""The steps that make one block a matrix product with packed operands and register tiles."""
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from schedules.space import pair_dot
+from schedules.space.axis_roles import drop_unit_axes, index_dtype, index_map
+from schedules.space.contraction import Role, find_contraction
+from schedules.space.sketch import Pack, Sketch
+from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, parallel_stage
+
+# Tiles in the innermost block: more than fit into a cache at any size.
+_MOST_TILES = 512
+
+
+class MatrixForm:
+    """Turns one block to a matrix product, step by step, on a schedule."""
+
+    def __init__(self, sch: Any, block: Any, sketch: Sketch) -> None:
+        self._sch = sch
+        self._block = block
+        self._sketch = sketch
+        self._tile = sketch.tile
+        self._index_dtype = index_dtype(sch.get(block))
+        self._inline_layouts()
+        found = find_contraction(sch.get(block))
+        assert found is not None
+        self._axes = found
+
+    def _inline_layouts(self) -> None:
+        """Read through the producers that only move elements."""
+        for producer in self._sch.get_producers(self._block):
+            moves = isinstance(self._sch.get(producer).body.value, tvm.ir.TensorLoad)
+            if moves and own_loops(self._sch, producer):
+                self._sch.compute_inline(producer)
+
+    def read_operands(self) -> None:
+        """Give the operands that are copied, and the output, buffers of the block's own axes."""
+        sch, block = self._sch, self._block
+        producers = [made for made in sch.get_producers(block) if _is_inlinable(sch, made)]
+        self._pack = self._gather = None
+        if self._sketch.pack is not Pack.NEVER:
+            self._pack = sch.reindex(block, ("read", self._axes.columns.read))
+        if self._sketch.gather:
+            self._gather = sch.reindex(block, ("read", self._axes.rows.read))
+        copies = [copy for copy in (self._pack, self._gather) if copy is not None]
+        for producer in producers:
+            readers = [sch.get(reader) for reader in sch.get_consumers(producer)]
+            if all(any(reader.same_as(sch.get(copy)) for copy in copies) for reader in readers):
+                sch.compute_inline(producer)
+            else:
+                parallel_stage(sch, producer, self._tile.lanes)
+        self._back = sch.reindex(block, ("write", 0))
+        self._take_epilogue()
+
+    def _take_epilogue(self) -> None:
+        """Let the only consumer write back, if it has the output's axes in the same order."""
+        sch = self._sch
+        consumers = sch.get_consumers(self._back)
+        if len(consumers) != 1:
+            return
+        [consumer] = consumers
+        if own_loops(sch, consumer) and follows(sch.get(consumer), sch.get(self._back)):
+            sch.compute_inline(self._back)
+            drop_unit_axes(sch, consumer)
+            self._back = consumer
+
+    def fuse_axes(self) -> None:
+        """Make one axis of all rows and one of all columns; pad them to whole tiles."""
+        sch, block, axes = self._sch, self._block, self._axes
+        rows, columns = axes.rows, axes.columns
+        whole = self._map(range(len(axes.axes)))
+        # Buffers first: their maps are in terms of the block's present axes.
+        if self._pack is not None:
+            sch.transform_layout(
+                block,
+                ("read", columns.read),
+                self._map(columns.axes),
+                assume_injective_transform=True,
+            )
+        if self._gather is not None:
+            sch.transform_layout(
+                block, ("read", rows.read), self._map(rows.axes), assume_injective_transform=True
+            )
+        back = self._map(axes.output)
+        sch.transform_layout(block, ("write", 0), back, assume_injective_transform=True)
+        sch.transform_block_layout(block, whole)
+        sch.transform_block_layout(self._back, back)
+        for copy, operand in ((self._pack, columns), (self._gather, rows)):
+            if copy is not None:
+                sch.transform_block_layout(copy, self._map(operand.axes))
+        self._pad()
+
+    def _map(self, places: Any) -> Any:
+        """The index map that fuses the axes at `places`, role by role; sums only if gathered."""
+        order = sorted(places)
+        extents = {place: self._axes.axes[place].extent for place in order}
+
+        def fused(*variables: Any) -> list[Any]:
+            by_place = dict(zip(order, variables, strict=True))
+            result: list[Any] = []
+            for role in Role:
+                own = [place for place in order if self._axes.axes[place].role is role]
+                if role is Role.SUM and not self._sketch.gather:
+                    result.extend(by_place[place] for place in own)
+                elif own:
+                    index = by_place[own[0]]
+                    for place in own[1:]:
+                        index = index * extents[place] + by_place[place]
+                    result.append(index)
+            return result
+
+        return index_map(fused, len(order), self._index_dtype)
+
+    def _pad(self) -> None:
+        sch, block, tile = self._sch, self._block, self._tile
+        rows, columns = self._axes.extent(Role.ROW), self._axes.extent(Role.COLUMN)
+        step = pair_dot.PAIR if self._sketch.pairs else 1
+        odd_sum = self._axes.extent(Role.SUM) % step > 0
+        odd_rows, odd_columns = rows % tile.rows > 0, columns % tile.columns > 0
+        if not (odd_rows or odd_columns or odd_sum):
+            return
+        batched = len(self._axes.places(Role.BATCH)) > 0
+        sch.pad_einsum(block, [1] * batched + [tile.rows, tile.columns, step])
+        if odd_columns or odd_sum:
+            self._pack = self._padded_copy(self._axes.columns.read)
+        if odd_rows or odd_sum:
+            self._gather = self._padded_copy(self._axes.rows.read)
+        if odd_rows or odd_columns:
+            [crop] = sch.get_consumers(block)
+            sch.compute_inline(crop)
+
+    def _padded_copy(self, read: int) -> Any:
+        """The block that makes a padded operand, from the operand's source directly."""
+        copy = writer(self._sch, self._block, read)
+        [unpadded] = self._sch.get_producers(copy)
+        self._sch.compute_inline(unpadded)
+        return copy
+
+    def tile(self) -> None:
+        """Split to register tiles, cache blocks and tasks; keep the sums in registers."""
+        sch, block, tile = self._sch, self._block, self._tile
+        sch.set_scope(block, 0, "local")
+        axes = self._axes
+        loops = list(sch.get_loops(block))
+        batch = [loops.pop(0)] if axes.places(Role.BATCH) else []
+        phase = [loops.pop(0)] if axes.places(Role.PHASE) else []
+        rows, columns, *sums = loops
+        places = axes.places(Role.SUM)
+        conditions = [sums[places.index(place)] for place in sorted(axes.conditions)]
+        rows, row = sch.split(rows, [None, tile.rows])
+        columns, vector, lane = sch.split(columns, [None, tile.vectors, tile.lanes])
+        # A task that copies its own panels does it once for all of its rows.
+        parts = 2 if self._sketch.pack is Pack.BY_TASK else 3
+        row_tasks, *row_outer, row_inner = sch.split(
+            rows, sch.sample_perfect_tile(rows, parts, _MOST_TILES)
+        )
+        column_tasks, column_block = sch.split(
+            columns, sch.sample_perfect_tile(columns, 2, _MOST_TILES)
+        )
+        outer = [row_tasks, column_tasks, *phase, *row_outer, column_block, row_inner]
+        # What decides whether a product is zero is unrolled, so that its code is dropped if it is.
+        sums = [*conditions, *(loop for loop in sums if loop not in conditions)]
+        if self._sketch.pairs:
+            steps, pair = sch.split(sums[0], [None, pair_dot.PAIR])
+            sums = [steps]
+            sch.reorder(*outer, steps, row, vector, lane, pair)
+        else:
+            sch.reorder(*outer, *sums, row, vector, lane)
+        for loop in (*phase, *conditions):
+            sch.unroll(loop)
+        tasks = sch.fuse(*batch, row_tasks, column_tasks)
+        sch.parallel(tasks)
+        sch.reverse_compute_at(self._back, row_inner)
+        self._write_back()
+        for loop in (row, vector):
+            sch.unroll(loop)
+        if self._pack is not None:
+            self._copy_panels(column_block)
+        if self._sketch.pairs:
+            sch.unsafe_set_dtype(self._gather, 0, pair_dot.WIDENED)
+            start = sch.decompose_reduction(block, sums[0])
+            sch.vectorize(sch.get_loops(start)[-1])
+            sch.annotate(block, SCHEDULED, TILED)
+            sch.tensorize(lane, pair_dot.NAME)
+        else:
+            sch.vectorize(lane)
+            sch.decompose_reduction(block, sums[0])
+            sch.annotate(block, SCHEDULED, TILED)
+        if self._gather is not None:
+            parallel_stage(sch, self._gather, tile.lanes)
+        for done in (self._back, sch.get_sblock("root")):
+            sch.annotate(done, SCHEDULED, STAGE)
+
+    def _write_back(self) -> None:
+        sch, tile = self._sch, self._tile
+        row, column = sch.get_loops(self._back)[-2:]
+        vector, lane = sch.split(column, [None, tile.lanes])
+        sch.unroll(row)
+        sch.unroll(vector)
+        sch.vectorize(lane)
+
+    def _copy_panels(self, panel_loop: Any) -> None:
+        """Give the copied columns' operand one panel for each tile, in the order it is read."""
+        sch, tile, pack = self._sch, self._tile, self._pack
+        batched = len(self._axes.places(Role.BATCH)) > 0
+        read = self._axes.columns.read
+        sch.transform_layout(self._block, ("read", read), self._panels(batched, tile.columns))
+        outer = 0
+        if self._sketch.pack is Pack.BY_TASK:
+            sch.compute_at(pack, panel_loop)
+            outer = len(sch.get_loops(pack)) - len(sch.get(pack).iter_vars) + batched
+            batched = False
+        *batch, columns = sch.get_loops(pack)[outer : outer + batched + 1]
+        sums = sch.get_loops(pack)[outer + batched + 1 :]
+        panel, column = sch.split(columns, [None, tile.columns])
+        vector, lane = sch.split(column, [None, tile.lanes])
+        if self._sketch.pairs:
+            steps, pair = sch.split(sums[0], [None, pair_dot.PAIR])
+            sch.reorder(panel, steps, vector, lane, pair)
+            lane = sch.fuse(lane, pair)
+        else:
+            sch.reorder(panel, *sums, vector, lane)
+        if self._sketch.pack is Pack.AT_ONCE:
+            sch.parallel(sch.fuse(*batch, panel))
+        sch.unroll(vector)
+        sch.vectorize(lane)
+        sch.annotate(pack, SCHEDULED, STAGE)
+
+    def _panels(self, batched: bool, width: int) -> Any:
+        arity = len(self._sch.get(self._block).reads[self._axes.columns.read].region)
+
+        def panels(*axes: Any) -> list[Any]:
+            column, sums = axes[batched], axes[batched + 1 :]
+            if self._sketch.pairs:
+                step, pair = sums[0] // pair_dot.PAIR, sums[0] % pair_dot.PAIR
+                return [*axes[:batched], column // width, step, column % width, pair]
+            return [*axes[:batched], column // width, *sums, column % width]
+
+        return index_map(panels, arity, self._index_dtype)
+
+
+def _is_inlinable(sch: Any, block: Any) -> bool:
+    """Whether a block makes its elements one by one, and nothing was done to it yet."""
+    return sch.get(block).init is None and bool(own_loops(sch, block))
+
+
+def follows(consumer: Any, producer: Any) -> bool:
+    """Whether a consumer has the axes of a producer that writes element by element, in order."""
+    own = _long_axes(consumer)
+    return (
+        consumer.init is None
+        and all(int(axis.iter_type) == tirx.IterVar.DataPar for axis in consumer.iter_vars)
+        and [extent for _, extent in own] == [extent for _, extent in _long_axes(producer)]
+        and all(
+            _variables_in_order(region.region, [variable for variable, _ in own])
+            for region in consumer.reads
+            if region.source.same_as(producer.writes[0].source)
+        )
+    )
+
+
+def _long_axes(block: Any) -> list[tuple[Any, int]]:
+    """Variables and extents of the axes with more than one element."""
+    axes = [(axis.var, int(axis.dom.extent)) for axis in block.iter_vars]
+    return [axis for axis in axes if axis[1] > 1]
+
+
+def _variables_in_order(region: Any, variables: list[Any]) -> bool:
+    """Whether the variables are the indices of a region, next to indices that do not vary."""
+    places = [
+        next((at for at, var in enumerate(variables) if index.min.same_as(var)), None)
+        for index in region
+    ]
+    return [place for place in places if place is not None] == list(range(len(variables)))
+
+
+def writer(sch: Any, block: Any, read: int) -> Any:
+    """The block that writes what a block reads."""
+    buffer = sch.get(block).reads[read].source
+    [found] = [
+        producer
+        for producer in sch.get_producers(block)
+        if sch.get(producer).writes[0].source.same_as(buffer)
+    ]
+    return found

@@ -1,0 +1,90 @@
+"""Contractions as matrix products with packed operands and register tiles."""
+
+import logging
+from math import ceil
+from typing import Any
+
+import tvm
+from tvm.s_tir import meta_schedule
+
+from schedules.space import pair_dot
+from schedules.space.axis_roles import contraction_in, separate_axes
+from schedules.space.contraction import is_product
+from schedules.space.matrix_form import MatrixForm
+from schedules.space.sketch import Sketch, paired_sketches, sketches, takes_pairs
+from schedules.space.stage import SCHEDULED, TILED
+from schedules.space.vector_unit import vector_unit
+
+_log = logging.getLogger(__name__)
+
+_MOST_DESIGNS = 16
+
+
+@tvm.ir.utils.derived_object
+class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
+    """Tile a contraction for registers and caches, and pack its operands.
+
+    Applies to every sum of products of two operands that has rows, columns and a sum
+    (`schedules.space.contraction`). The block becomes ``C[b, m, n] += A[b, m, k] * B[b, n, k]``
+    with rows and columns each fused to one axis. B is packed to ``[b, n / width, k, width]``, A is
+    read in place or gathered to ``[b, m, k]``; the sums of a register tile stay in registers for
+    the whole of k, and the write-back takes the elementwise consumers along. Odd extents are padded
+    in the packed copies. Sampled: how the tiles are grouped to parallel tasks and cache blocks.
+    Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
+    """
+
+    def _initialize_with_tune_context(self, context: Any) -> None:
+        self._target = context.target
+
+    def apply(self, sch: Any, block: Any) -> list[Any]:
+        """Return one schedule for each sketch, and the block as it is."""
+        contraction = contraction_in(sch, block)
+        if contraction is None:
+            return [sch]
+        unit = vector_unit(self._target)
+        chosen = sketches(contraction, unit)
+        if takes_pairs(contraction) and pair_dot.has_pair_dot(self._target):
+            chosen = paired_sketches(contraction, unit)
+        sums, products = _count_sums(sch)
+        # Each contraction multiplies the number of designs, and so does each sum by TVM's rules.
+        most = _MOST_DESIGNS ** (1 / products)
+        few = chosen[:: ceil(len(chosen) / most)]
+        untouched = [sch] if sums == 1 else []
+        return [*untouched, *_scheduled_all(sch, block, few)] or [sch]
+
+    def clone(self) -> Any:
+        """Return a rule for another context."""
+        return PackedContraction()
+
+
+def _count_sums(sch: Any) -> tuple[int, int]:
+    """How many blocks of the program sum over an axis, and how many of them are products."""
+    aside = sch.copy()
+    blocks = [aside.get(child) for child in aside.get_child_blocks(aside.get_sblock("root"))]
+    products = sum(
+        is_product(block) or block.annotations.get(SCHEDULED) == TILED for block in blocks
+    )
+    return sum(block.init is not None for block in blocks), max(1, products)
+
+
+def _scheduled_all(sch: Any, block: Any, chosen: list[Sketch]) -> list[Any]:
+    """Schedule by each sketch; one that TVM's primitives refuse is no part of the space."""
+    done = []
+    for sketch in chosen:
+        try:
+            done.append(_scheduled(sch.copy(), block, sketch))
+        except Exception as error:
+            _log.info(
+                "A sketch does not apply to this program",
+                extra={"action": "sketch_refused", "sketch": sketch, "error": str(error)[-300:]},
+            )
+    return done
+
+
+def _scheduled(sch: Any, block: Any, sketch: Sketch) -> Any:
+    separate_axes(sch, block)
+    form = MatrixForm(sch, block, sketch)
+    form.read_operands()
+    form.fuse_axes()
+    form.tile()
+    return sch
