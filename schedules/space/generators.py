@@ -10,6 +10,7 @@ from tvm.s_tir import meta_schedule
 from schedules import intrinsics
 from schedules.errors import InputError
 from schedules.space import DEFAULT_SPACE, STOCK_SPACE, TENSOR_CORE_SPACE
+from schedules.space.cpu import cpu
 from schedules.space.tensor_core import tensor_core
 from schedules.target import Target
 
@@ -28,6 +29,8 @@ def stock(target: Target) -> Any:
 
 def default(target: Target) -> Any:
     """Return the largest space that there is for a target."""
+    if target.kind == "llvm":
+        return cpu(target)
     return tensor_core(target) if target.compute_capability >= (8, 0) else stock(target)
 
 

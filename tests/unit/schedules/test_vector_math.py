@@ -59,7 +59,7 @@ def kernel(name: str, dtype: str, *, target: Target = HOST, lanes: int = LANES) 
 def call(library: Any, x: np.ndarray) -> np.ndarray:
     output = tvm.runtime.tensor(np.zeros_like(x))
     library["main"](tvm.runtime.tensor(x), output)
-    return output.numpy()
+    return np.asarray(output.numpy())
 
 
 def sweep() -> np.ndarray:
@@ -81,7 +81,7 @@ def ulps(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         rounded = wanted.astype(np.float32)
     finite = np.isfinite(rounded)
     spacing = np.spacing(np.abs(rounded[finite])).astype(np.float64)
-    return np.abs(found[finite].astype(np.float64) - wanted[finite]) / spacing
+    return np.asarray(np.abs(found[finite].astype(np.float64) - wanted[finite]) / spacing)
 
 
 @pytest.mark.parametrize("lanes", [1, LANES])
