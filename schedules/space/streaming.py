@@ -31,7 +31,8 @@ _UNROLLED = (1, 2, 4, 8)
 _WORTH_A_THREAD = 2**13
 _LARGEST_VECTOR = 8
 _LAST_LANES = 4
-_PARTITION = "pragma_loop_partition_hint"
+_ROWS_TOGETHER = 8
+_CHUNK_CHOICES = 6
 
 
 def streaming(target: Target) -> Any:
@@ -89,10 +90,12 @@ class _Scheduler:
     def _elementwise(self, schedule: Any, facts: Block) -> None:
         """Chunks of all outer loops in parallel; LLVM makes vectors of the innermost, with tail."""
         loops = schedule.get_loops(schedule.get_sblock(facts.name))
+        if len(loops) > 1 and facts.is_pointwise:
+            loops = [schedule.fuse(*loops)]
         if len(loops) > 1:
             self._parallel(schedule, schedule.fuse(*loops[:-1]), facts.points)
             return
-        whole = facts.extents[0]
+        whole = facts.points
         inner = _divisor(whole, 64 * self._lanes)
         outer, _ = schedule.split(loops[0], [None, inner])
         self._parallel(schedule, outer, facts.points)
@@ -127,12 +130,21 @@ class _Scheduler:
         spatial = loops[: max(1, depth)]
         row = schedule.fuse(*spatial) if len(spatial) > 1 else spatial[0]
         work = sum(prod(item.extents) for item in blocks)
+        within = None
+        if len(stages) < len(blocks) + len(reductions):
+            # A sum without lanes waits for itself: several rows in turn do not.
+            together = _divisor(int(schedule.get(row).extent), _ROWS_TOGETHER)
+            row, within = schedule.split(row, [None, together])
         row = self._parallel(schedule, row, work)
         for block, lanes in reversed(stages[:-1]):
             schedule.compute_at(block, row, preserve_unit_loops=True)
             _finish(schedule, block, lanes)
         if blocks[-1].is_reduction:
-            _start_before(schedule, sink, schedule.get_loops(sink)[-1])
+            loop = schedule.get_loops(sink)[-1]
+            if within is not None:
+                schedule.reorder(loop, within)
+                schedule.unroll(within)
+            schedule.decompose_reduction(sink, loop)
 
     def _few_rows(self, schedule: Any, blocks: Sequence[Block]) -> None:
         """Each stage by itself; reductions in chunks that are partial sums of their own."""
@@ -142,15 +154,11 @@ class _Scheduler:
                 self._elementwise(schedule, item)
                 continue
             loop = _fused_reduction(schedule, block)
-            counts = [
-                count
-                for count in _divisors(item.terms)
-                if count <= 8 * self._cores and item.terms // count >= 4 * self._lanes
-            ]
-            chunks = _choice(schedule, counts[-6:] or [1])
+            counts = self._chunk_counts(item.terms)
+            chunks = _choice(schedule, counts)
             outer, _ = schedule.split(loop, [chunks, None])
             partial = schedule.rfactor(outer, 0)
-            stages = self._reduced(schedule, partial, item.terms, chunks=counts[-6:] or [1])
+            stages = self._reduced(schedule, partial, item.terms, chunks=counts)
             final = stages[-1][0]
             spatial = schedule.get_loops(final)[:-1]
             fused = schedule.fuse(*spatial) if len(spatial) > 1 else spatial[0]
@@ -159,7 +167,13 @@ class _Scheduler:
                 schedule.compute_at(stage, fused, preserve_unit_loops=True)
                 _finish(schedule, stage, lanes)
             for end in (final, block):
-                _start_before(schedule, end, schedule.get_loops(end)[-1])
+                schedule.decompose_reduction(end, schedule.get_loops(end)[-1])
+
+    def _chunk_counts(self, terms: int) -> list[int]:
+        """Numbers of chunks that divide a reduction, leaving whole vectors if that is possible."""
+        counts = [count for count in _divisors(terms) if count <= 8 * self._cores]
+        whole = [count for count in counts if terms // count % self._lanes == 0]
+        return (whole or counts)[:_CHUNK_CHOICES]
 
     def _staged(self, schedule: Any, blocks: Sequence[Block]) -> list[Stage]:
         """Split reductions into lanes; return all blocks, producers first, with their lanes."""
@@ -317,16 +331,13 @@ def _finish(schedule: Any, block: Any, lanes: int) -> None:
     if lanes:
         schedule.reorder(*rest, own[reduction], own[lane])
         schedule.vectorize(own[lane])
-    else:
-        schedule.reorder(*rest, own[reduction])
-    start = _start_before(schedule, block, own[reduction])
-    if lanes:
+        start = schedule.decompose_reduction(block, own[reduction])
         schedule.vectorize(schedule.get_loops(start)[-1])
-
-
-def _start_before(schedule: Any, block: Any, loop: Any) -> Any:
-    """Give a reduction its first value before its loop, not inside."""
-    return schedule.decompose_reduction(block, loop)
+        return
+    schedule.reorder(own[reduction], *rest)
+    for loop in rest:
+        schedule.unroll(loop)
+    schedule.decompose_reduction(block, own[reduction])
 
 
 def _factored(schedule: Any, block: Any, lane: Any, lanes: int) -> Stage:

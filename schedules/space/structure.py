@@ -40,6 +40,8 @@ class Block:
         The iterator along which most of what is read lies contiguous in memory.
     reused : tuple of bool
         For each buffer that is read, whether an element is read for several spatial points.
+    is_pointwise : bool
+        Whether each element depends on the elements in the same place only.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Block:
     is_costly: bool
     contiguous: int | None
     reused: tuple[bool, ...]
+    is_pointwise: bool
 
     @property
     def is_reduction(self) -> bool:
@@ -105,13 +108,14 @@ def describe(block: Any) -> Block:
         if not any(load.source.same_as(buffer) for buffer in read):
             read.append(load.source)
     variables = [item.var for item in block.iter_vars]
+    extents = tuple(int(item.dom.extent) for item in block.iter_vars)
     spatial = [
         variable for variable, kind in zip(variables, kinds, strict=True) if kind == "spatial"
     ]
     return Block(
         name=str(block.name_hint),
         kinds=kinds,
-        extents=tuple(int(item.dom.extent) for item in block.iter_vars),
+        extents=extents,
         reads=tuple(read),
         writes=written,
         is_costly=any(
@@ -123,6 +127,12 @@ def describe(block: Any) -> Block:
             _is_reused([load for load in loads if load.source.same_as(buffer)], spatial)
             for buffer in read
         ),
+        is_pointwise=all(
+            len(load.indices) == len(variables)
+            and all(map(_is_same, load.indices, variables))
+            and tuple(map(int, load.source.ty.shape)) == extents
+            for load in loads
+        ),
     )
 
 
@@ -132,6 +142,10 @@ def _nodes(block: Any, kind: type) -> Iterator[Any]:
 
 def _loads(block: Any) -> list[Any]:
     return list(_nodes(block, tvm.ir.TensorLoad))
+
+
+def _is_same(index: Any, variable: Any) -> bool:
+    return bool(index.same_as(variable))
 
 
 def _contiguous(loads: list[Any], variables: list[Any]) -> int | None:
