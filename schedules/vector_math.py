@@ -11,7 +11,7 @@ addition are fused (AVX2 with FMA, AVX-512, NEON); the tests sweep them against 
 ========= ====== ===========================================================================
 function  ulp    edges
 ========= ====== ===========================================================================
-exp       1.5    overflows to inf, underflows through the subnormal numbers to 0
+exp       1.5    overflows to inf; results below 1.7e-38 are 0 (none is subnormal)
 exp2      1.5    as ``exp``
 tanh      3.0    tanh(-0.0) is 0.0
 erf       1.5    the sign of zero stays
@@ -63,7 +63,6 @@ _HALVES = ("float16", "bfloat16")
 
 # 1.5 * 2**23: adding it rounds to an integer, which is then in the low bits of the sum.
 _MAGIC = 12582912.0
-_MAGIC_BITS = 0x4B400000
 _LOG2_E = 1.4426950408889634
 # The logarithm of 2 as a short number, whose products with integers are exact, and the rest.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
@@ -141,10 +140,7 @@ def _lower(expand: Callable[[Any], Any], stock: Any, call: Any) -> Any:
 
 def _exp(x: Any) -> Any:
     """Return exp(x): 2**n * exp(r) with ``n`` the integer nearest to x / ln 2."""
-    return _named(
-        _clamped(x, -104.0, 89.0),
-        lambda x: _reduced(x, lambda power, low: _scaled(_const(x, 1.0) + low, power)),
-    )
+    return _named(_clamped(x, -87.4, 89.0), lambda x: _reduced(x, _scaled))
 
 
 def _exp2(x: Any) -> Any:
@@ -155,18 +151,18 @@ def _exp2(x: Any) -> Any:
             x + _const(x, _MAGIC),
             lambda shifted: _named(
                 (x - (shifted - _const(x, _MAGIC))) * _const(x, 0.6931471805599453),
-                lambda r: _scaled(_const(x, 1.0) + _expm1_small(r), _integer(shifted)),
+                lambda r: _scaled(shifted, _expm1_small(r)),
             ),
         )
 
-    return _named(_clamped(x, -151.0, 129.0), reduced)
+    return _named(_clamped(x, -126.0, 128.4), reduced)
 
 
 def _tanh(x: Any) -> Any:
     """Return (exp(2x) - 1) / (exp(2x) + 1) by exp(2x) - 1, which keeps small x exact."""
 
-    def quotient(power: Any, low: Any) -> Any:
-        scale = _power_of_two(power)
+    def quotient(shifted: Any, low: Any) -> Any:
+        scale = _power_of_two(shifted, 0)
         return _named(
             scale,
             lambda scale: _named(
@@ -247,14 +243,12 @@ _EXPANSIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
 
 
 def _reduced(x: Any, then: Callable[[Any, Any], Any]) -> Any:
-    """Split x into n * ln 2 + r and go on with ``n``, an integer, and exp(r) - 1."""
+    """Split x into n * ln 2 + r; go on with ``n``, as `_MAGIC` left it, and exp(r) - 1."""
     shifted = _fma(x, _const(x, _LOG2_E), _const(x, _MAGIC))
 
     def remainder(shifted: Any, n: Any) -> Any:
         r = _fma(n, _const(x, -_LN2_LOW), _fma(n, _const(x, -_LN2_HIGH), x))
-        return _named(
-            r, lambda r: _named(_expm1_small(r), lambda low: then(_integer(shifted), low))
-        )
+        return _named(r, lambda r: _named(_expm1_small(r), lambda low: then(shifted, low)))
 
     return _named(
         shifted,
@@ -267,25 +261,19 @@ def _expm1_small(r: Any) -> Any:
     return _named(r * r, lambda square: _fma(_polynomial(r, _EXP), square, r))
 
 
-def _integer(shifted: Any) -> Any:
-    """The integer that adding `_MAGIC` left in the low bits."""
-    return _integer_bits(shifted) - _int(shifted, _MAGIC_BITS)
+def _power_of_two(shifted: Any, less: int) -> Any:
+    """2**(n - less) as float32, from -126 to 127; 0 for the exponent -127.
+
+    Shifting leaves nothing of `_MAGIC` but ``n``, which adding it put into the low bits.
+    """
+    exponent = _int(shifted, (127 - less) << 23)
+    return _bits((_integer_bits(shifted) << _int(shifted, 23)) + exponent, shifted)
 
 
-def _power_of_two(power: Any) -> Any:
-    """2**power as float32, for powers from -126 to 127."""
-    return _bits((power + _int(power, 127)) << _int(power, 23), power)
-
-
-def _scaled(value: Any, power: Any) -> Any:
-    """Value * 2**power in two steps, as one factor may be out of range; the last one rounds."""
-
-    def steps(power: Any, half: Any) -> Any:
-        return value * _power_of_two(half) * _power_of_two(power - half)
-
-    return _named(
-        power, lambda power: _named(power >> _int(power, 1), lambda half: steps(power, half))
-    )
+def _scaled(shifted: Any, low: Any) -> Any:
+    """Return (1 + low) * 2**n; by half of it, as 2**128 is no float32."""
+    two = _const(low, 2.0)
+    return _fma(low, two, two) * _power_of_two(shifted, 1)
 
 
 def _log_positive(x: Any) -> Any:
