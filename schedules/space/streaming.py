@@ -58,14 +58,23 @@ class _Scheduler:
         is_last = str(schedule.get(block).name_hint) == blocks[-1].name
         if not is_last or has_contraction(schedule) or not _is_untouched(schedule, blocks):
             return [schedule]
-        try:
-            return [self._scheduled(schedule.copy())]
-        except ScheduleError:
-            # A program whose stages do not share rows: each by itself, which is always possible.
-            return [self._separate(schedule)]
+        found: list[Any] = []
+        names: list[str] = []
+        for again in (False, True):
+            design = schedule.copy()
+            _inline(design, again=again)
+            # Only reductions with windows have a producer that may be computed again: padding.
+            if again and [item.name for item in blocks_of(design)] == names:
+                continue
+            names = [item.name for item in blocks_of(design)]
+            try:
+                found.append(self._scheduled(design))
+            except ScheduleError:
+                continue
+        # A program whose stages do not share rows: each by itself, which is always possible.
+        return found or [self._separate(schedule)]
 
     def _scheduled(self, schedule: Any) -> Any:
-        _inline(schedule)
         blocks = blocks_of(schedule)
         reductions = [item for item in blocks if item.is_reduction]
         along = [item for item in reductions if _runs_along(item)]
@@ -278,8 +287,11 @@ def _is_untouched(schedule: Any, blocks: Sequence[Block]) -> bool:
     )
 
 
-def _inline(schedule: Any) -> None:
-    """Inline each elementwise block that costs its consumers nothing to compute again."""
+def _inline(schedule: Any, *, again: bool) -> None:
+    """Inline each elementwise block that costs its consumers nothing to compute again.
+
+    With `again` also cheap ones that windows read several times over, but not what is broadcast.
+    """
     changed = True
     while changed:
         changed = False
@@ -291,7 +303,10 @@ def _inline(schedule: Any) -> None:
                 if any(read.same_as(item.writes[0]) for read in other.reads)
             ]
             once = len(consumers) == 1 and prod(consumers[0].extents) <= item.points
-            grows = any(prod(other.extents) > 2 * item.points for other in consumers)
+            grows = any(
+                (other.points if again else prod(other.extents)) > 2 * item.points
+                for other in consumers
+            )
             if item.is_reduction or not consumers or not (once or not (item.is_costly or grows)):
                 continue
             try:
