@@ -42,7 +42,7 @@ REPEAT_SECS = 0.02
 # Between two kinds: threads of the one before may spin for a while.
 PAUSE_SECS = 0.02
 OPEN_SECS, STOCK_SECS_A_TRIAL = 600.0, 10.0
-# Seen on 2 cores: what one case takes.
+# Estimates for 2 cores: our part as seen, TVM's from what 64 trials take.
 CASE_SECS, STOCK_CASE_SECS, STOCK_LONG_SECS = 60, 150, 1500
 SEED = 1
 
