@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test acceptance chaos bench-service bench-gpu check fmt lock serve clean
+.PHONY: help install demo test acceptance chaos bench-service bench-gpu bench-kernels check fmt lock serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | \
@@ -48,6 +48,9 @@ bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (16 minu
 
 bench-gpu: $(if $(BENCH_PYTHON),,$(STAMP)) ## tune kernels on this machine's GPU beside PyTorch (BENCH_PYTHON: one that has it)
 	$(or $(BENCH_PYTHON),$(BIN)/python) -m tests.benchmarks.bench_gpu $(BENCH_ARGS)
+
+bench-kernels: $(STAMP) ## tune kernels beside PyTorch and TVM's tuner (7 hours, resumable; QUICK=1: 4 cases)
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_kernels $(BENCH_ARGS)
 
 check: $(STAMP) ## lint, formatting, types and import layers
 	$(BIN)/ruff check .

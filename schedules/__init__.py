@@ -43,6 +43,7 @@ best
 incumbent
     The best so far inside a running search.
 
-This package does no I/O. Modules whose names appear in `schedules.ir`, `schedules.trace` and
-`schedules.space` import TVM; the others do not, so that a server can use them without it.
+This package does no I/O. Modules whose names appear in `schedules.ir`, `schedules.trace`,
+`schedules.vector_math` and `schedules.space` import TVM; the others do not, so that a server can
+use them without it.
 """

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import tvm
 
+from schedules import vector_math
 from schedules.records import Environment
 from schedules.target import Target
 
@@ -57,6 +58,7 @@ def native_environment() -> Environment:
         "python": platform.python_version(),
         "tvm": version("apache-tvm"),
         "tvm_ffi": version("apache-tvm-ffi"),
+        "vector_math": vector_math.VERSION,
         "llvm": int(tvm.target.codegen.llvm_version_major()),
     }
     return Environment(facts=MappingProxyType(dict(sorted(facts.items()))))

@@ -1,4 +1,4 @@
-"""Registers TVM's tensor intrinsics, which traces and rules refer to by name.
+"""Registers what traces and rules rely on: TVM's tensor intrinsics, by name, and vector math.
 
 TVM's own package registers those of every back end, by parsing some 250 scripts: six seconds of CPU
 time for each process, nearly all of it for GPUs. Here the package is entered into the table of
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from schedules import vector_math
 from schedules.target import Target
 
 _PACKAGE = "tvm.s_tir.tensor_intrin"
@@ -26,13 +27,14 @@ _CUDA_NAMES = ("wmma_", "mma_", "dp4a")
 
 
 def register(target: Target | None = None) -> None:
-    """Register the tensor intrinsics that a target may use. Idempotent.
+    """Register vector math and the tensor intrinsics that a target may use. Idempotent.
 
     Parameters
     ----------
     target : Target or None
         This machine's CPU by default.
     """
+    vector_math.register()
     if _PACKAGE not in sys.modules:
         found = importlib.util.find_spec(_PACKAGE)
         assert found is not None

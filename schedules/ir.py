@@ -183,7 +183,7 @@ class _Canonical:
         return f"n:{self._by_content[key]}"
 
 
-def _objects(root: Any) -> Iterator[Any]:
+def objects(root: Any) -> Iterator[Any]:
     """Yield every object that is reachable from `root`, each once."""
     seen: set[int] = set()
     pending = [root]
@@ -308,7 +308,7 @@ def _extent(name: str, extent: Any) -> int:
 def _written_variables(function: Any) -> set[int]:
     return {
         node.buffer.__chandle__()
-        for node in _objects(function.body)
+        for node in objects(function.body)
         if isinstance(node, tirx.BufferStore)
     }
 
@@ -343,7 +343,7 @@ def _check_program(module: Any, tensors: tuple[TensorSpec, ...]) -> None:
 
 
 def _foreign_operators(function: Any) -> set[str]:
-    called = [node.op for node in _objects(function.body) if isinstance(node, tvm.ir.Call)]
+    called = [node.op for node in objects(function.body) if isinstance(node, tvm.ir.Call)]
     return {
         str(getattr(op, "name", op))
         for op in called

@@ -6,31 +6,41 @@ from tvm.s_tir import meta_schedule
 
 from schedules.space.balance import BalancedTasks
 from schedules.space.packed import PackedContraction
+from schedules.space.rules import MutateChoice, Where
 from schedules.space.stage import Remainder
+from schedules.space.streaming import streaming
+from schedules.space.structure import has_contraction
 from schedules.target import Target
-
-RULES = (PackedContraction,)
-"""Our rules, in the order in which they are tried on each block. A block that a rule has scheduled
-carries the annotation `schedules.space.stage.SCHEDULED`, and later rules leave it alone."""
-
-CHECKS = (BalancedTasks,)
-"""What a sample must pass to be measured, after TVM's own post-processing."""
 
 _STOCK = "llvm"
 # TVM's custom rule, constant scalars and inlining come before anything is tiled.
 _INLINING = 3
+_CHOICE_SHARE = 0.5
 
 
 def cpu(target: Target) -> Any:
-    """Return the rules of an ``llvm`` target."""
+    """Return the rules of an ``llvm`` target.
+
+    A program that memory bounds is scheduled as a whole, by `schedules.space.streaming`. One with a
+    contraction is scheduled block by block: a block that a rule of ours has scheduled carries the
+    annotation `schedules.space.stage.SCHEDULED`, and TVM's rules leave it alone.
+    """
     stock = list(meta_schedule.schedule_rule.schedule_rule.create(_STOCK))
     return meta_schedule.space_generator.PostOrderApply(
         sch_rules=[
-            *stock[:_INLINING],
-            *(rule() for rule in RULES),
+            streaming(target),
+            *_beside_contractions(stock[:_INLINING]),
+            *_beside_contractions([PackedContraction()]),
             Remainder(),
-            *stock[_INLINING:],
+            *_beside_contractions(stock[_INLINING:]),
         ],
-        postprocs=[*meta_schedule.postproc.Postproc.create(_STOCK), *(check() for check in CHECKS)],
-        mutator_probs=_STOCK,
+        postprocs=[*meta_schedule.postproc.Postproc.create(_STOCK), BalancedTasks()],
+        mutator_probs={
+            **meta_schedule.mutator.Mutator.create(_STOCK),
+            MutateChoice(): _CHOICE_SHARE,
+        },
     )
+
+
+def _beside_contractions(rules: list[Any]) -> list[Any]:
+    return [Where(has_contraction, rule) for rule in rules]

@@ -7,11 +7,13 @@ build, so that builds in parallel share no device.
 import os
 import resource
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import tvm
 
 from schedules import trace as traces
+from schedules import vector_math
 from schedules.errors import UnavailableError
 from schedules.records import DEFAULT_TRACE, FailureKind
 from schedules.space.dlight import dlight_schedule
@@ -50,18 +52,25 @@ class Backend(Protocol):
 
 
 class CpuBackend:
-    """The cores of this process."""
+    """The cores of this process.
+
+    The default trace is built without `schedules.vector_math`: it is what TVM makes by itself, and
+    the reference for programs that have no other, which must not share what it checks.
+    """
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._is_default = False
 
     def schedule(self, trace: str, module: Any) -> Any:
         """Apply a trace to a module; see `Backend`."""
+        self._is_default = trace == DEFAULT_TRACE
         return traces.replay(trace, module).mod
 
     def build(self, module: Any) -> Any:
         """Compile a scheduled module; see `Backend`."""
-        return traces.build(module, tvm.target.Target(self._target.as_dict()))
+        with vector_math.compiler_default() if self._is_default else nullcontext():
+            return traces.build(module, tvm.target.Target(self._target.as_dict()))
 
     def open(self) -> Any:
         """Return TVM's device; see `Backend`."""

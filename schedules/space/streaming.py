@@ -1,0 +1,379 @@
+"""Programs that memory bounds: reductions, norms, elementwise operators, and their fusions.
+
+One rule schedules a whole program without contractions, at its last block:
+
+- cheap elementwise stages are inlined; what is left of the others runs row by row, so that a row
+  stays in the first cache between the passes over it;
+- a sum or maximum along contiguous memory is taken in vector lanes, then in fewer and fewer lanes;
+- a reduction across contiguous memory (columns, windows of channels) keeps its lanes as they lie,
+  and its sums in registers;
+- few long reductions are cut into chunks whose partial results are computed in parallel.
+
+How many chunks run in parallel (one: no thread is started) and how wide vectors are is sampled.
+
+Source: rfactor, Suriana et al., Parallel Associative Reductions in Halide, 2017.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from tvm.s_tir import ScheduleError
+
+from schedules.space.lanes import float32_lanes
+from schedules.space.rules import Rule
+from schedules.space.structure import Block, blocks_of, describe, has_contraction
+from schedules.target import Target
+
+_CHUNKS_PER_CORE = (1, 2, 4, 8)
+_UNROLLED = (1, 2, 4, 8)
+# Below so many elements on each core a thread costs more than it saves.
+_WORTH_A_THREAD = 2**13
+_LARGEST_VECTOR = 8
+_LAST_LANES = 4
+_ROWS_TOGETHER = 8
+_CHUNK_CHOICES = 6
+
+
+def streaming(target: Target) -> Any:
+    """Return the rule for a target."""
+    scheduler = _Scheduler(float32_lanes(target), target.cores)
+    return Rule(scheduler.apply)
+
+
+# A block, and its lanes where it is a reduction by lanes.
+Stage = tuple[Any, int]
+
+
+class _Scheduler:
+    """Schedules one program at a time; holds only what it is made with."""
+
+    def __init__(self, lanes: int, cores: int) -> None:
+        self._lanes = lanes
+        self._cores = cores
+
+    def apply(self, schedule: Any, block: Any) -> list[Any]:
+        """Schedule the program if it has no contraction and `block` is its last one."""
+        blocks = blocks_of(schedule)
+        is_last = str(schedule.get(block).name_hint) == blocks[-1].name
+        if not is_last or has_contraction(schedule) or not _is_untouched(schedule, blocks):
+            return [schedule]
+        found: list[Any] = []
+        names: list[str] = []
+        for again in (False, True):
+            design = schedule.copy()
+            _inline(design, again=again)
+            # Only reductions with windows have a producer that may be computed again: padding.
+            if again and [item.name for item in blocks_of(design)] == names:
+                continue
+            names = [item.name for item in blocks_of(design)]
+            try:
+                found.append(self._scheduled(design))
+            except ScheduleError:
+                continue
+        # A program whose stages do not share rows: each by itself, which is always possible.
+        return found or [self._separate(schedule)]
+
+    def _scheduled(self, schedule: Any) -> Any:
+        blocks = blocks_of(schedule)
+        reductions = [item for item in blocks if item.is_reduction]
+        along = [item for item in reductions if _runs_along(item)]
+        if not reductions:
+            for item in blocks:
+                self._elementwise(schedule, item)
+        elif len(along) < len(reductions):
+            self._across(schedule, blocks)
+        else:
+            self._rows(schedule, blocks, along)
+        return schedule
+
+    def _separate(self, schedule: Any) -> Any:
+        for item in blocks_of(schedule):
+            loops = schedule.get_loops(schedule.get_sblock(item.name))
+            if item.kinds[0] == "spatial":
+                self._parallel(schedule, loops[0], prod(item.extents))
+        return schedule
+
+    # --- elementwise -----------------------------------------------------------------------------
+
+    def _elementwise(self, schedule: Any, facts: Block) -> None:
+        """Chunks of all outer loops in parallel; LLVM makes vectors of the innermost, with tail."""
+        loops = schedule.get_loops(schedule.get_sblock(facts.name))
+        if len(loops) > 1 and facts.is_pointwise:
+            loops = [schedule.fuse(*loops)]
+        if len(loops) > 1:
+            self._parallel(schedule, schedule.fuse(*loops[:-1]), facts.points)
+            return
+        whole = facts.points
+        inner = _divisor(whole, 64 * self._lanes)
+        outer, _ = schedule.split(loops[0], [None, inner])
+        self._parallel(schedule, outer, facts.points)
+
+    def _parallel(self, schedule: Any, loop: Any, work: int) -> Any:
+        """Cut a loop into a sampled number of parallel chunks; return the loop within a chunk."""
+        extent = int(schedule.get(loop).extent)
+        counts = [1] if work < 8 * _WORTH_A_THREAD or self._cores == 1 else []
+        if self._cores > 1 and work >= _WORTH_A_THREAD:
+            wanted = {count * self._cores for count in _CHUNKS_PER_CORE}
+            counts += sorted({min(count, extent) for count in wanted})
+        counts = counts or [1]
+        chunks = _choice(schedule, counts)
+        outer, inner = schedule.split(loop, [chunks, None])
+        schedule.parallel(outer)
+        return inner
+
+    # --- reductions along contiguous memory ------------------------------------------------------
+
+    def _rows(self, schedule: Any, blocks: Sequence[Block], reductions: Sequence[Block]) -> None:
+        """All stages of a row together, or for few rows each long reduction in parallel chunks."""
+        rows = min(item.points for item in reductions)
+        longest = max(item.terms for item in reductions)
+        few = rows < 4 * self._cores and longest * rows >= 8 * _WORTH_A_THREAD
+        if few and self._cores > 1:
+            self._few_rows(schedule, blocks)
+            return
+        depth = min(item.kinds.count("spatial") for item in reductions)
+        stages = self._staged(schedule, blocks)
+        sink = stages[-1][0]
+        loops = schedule.get_loops(sink)
+        spatial = loops[: max(1, depth)]
+        row = schedule.fuse(*spatial) if len(spatial) > 1 else spatial[0]
+        work = sum(prod(item.extents) for item in blocks)
+        within = None
+        if len(stages) < len(blocks) + len(reductions):
+            # A sum without lanes waits for itself: several rows in turn do not.
+            together = _divisor(int(schedule.get(row).extent), _ROWS_TOGETHER)
+            row, within = schedule.split(row, [None, together])
+        row = self._parallel(schedule, row, work)
+        for block, lanes in reversed(stages[:-1]):
+            schedule.compute_at(block, row, preserve_unit_loops=True)
+            _finish(schedule, block, lanes)
+        if blocks[-1].is_reduction:
+            loop = schedule.get_loops(sink)[-1]
+            if within is not None:
+                schedule.reorder(loop, within)
+                schedule.unroll(within)
+            schedule.decompose_reduction(sink, loop)
+
+    def _few_rows(self, schedule: Any, blocks: Sequence[Block]) -> None:
+        """Each stage by itself; reductions in chunks that are partial sums of their own."""
+        for item in blocks:
+            block = schedule.get_sblock(item.name)
+            if not item.is_reduction:
+                self._elementwise(schedule, item)
+                continue
+            loop = _fused_reduction(schedule, block)
+            counts = self._chunk_counts(item.terms)
+            chunks = _choice(schedule, counts)
+            outer, _ = schedule.split(loop, [chunks, None])
+            partial = schedule.rfactor(outer, 0)
+            stages = self._reduced(schedule, partial, item.terms, chunks=counts)
+            final = stages[-1][0]
+            spatial = schedule.get_loops(final)[:-1]
+            fused = schedule.fuse(*spatial) if len(spatial) > 1 else spatial[0]
+            schedule.parallel(fused)
+            for stage, lanes in reversed(stages[:-1]):
+                schedule.compute_at(stage, fused, preserve_unit_loops=True)
+                _finish(schedule, stage, lanes)
+            for end in (final, block):
+                schedule.decompose_reduction(end, schedule.get_loops(end)[-1])
+
+    def _chunk_counts(self, terms: int) -> list[int]:
+        """Numbers of chunks that divide a reduction, leaving whole vectors if that is possible."""
+        counts = [count for count in _divisors(terms) if count <= 8 * self._cores]
+        whole = [count for count in counts if terms // count % self._lanes == 0]
+        return (whole or counts)[:_CHUNK_CHOICES]
+
+    def _staged(self, schedule: Any, blocks: Sequence[Block]) -> list[Stage]:
+        """Split reductions into lanes; return all blocks, producers first, with their lanes."""
+        stages: list[Stage] = []
+        for item in blocks:
+            block = schedule.get_sblock(item.name)
+            if item.is_reduction:
+                _fused_reduction(schedule, block)
+                stages += self._reduced(schedule, block, item.terms)
+            else:
+                stages.append((block, 0))
+        return stages
+
+    def _reduced(
+        self, schedule: Any, block: Any, terms: int, chunks: Sequence[int] = (1,)
+    ) -> list[Stage]:
+        """Turn one reduction into a reduction by lanes, and lanes into fewer lanes.
+
+        Its loop has ``terms / chunk`` iterations for any of `chunks`.
+        """
+        least = [terms // chunk for chunk in chunks]
+        base = max(
+            (size for size in _divisors(least[0]) if size <= 2 * self._lanes),
+            key=lambda size: (all(count % size == 0 for count in least), _fit(size, self._lanes)),
+        )
+        if base < _LAST_LANES or any(count % base for count in least):
+            return [(block, 0)]
+        times = [
+            count
+            for count in _UNROLLED
+            if count <= _LARGEST_VECTOR and all(total % (base * count) == 0 for total in least)
+        ]
+        stages: list[Stage] = []
+        width = _choice(schedule, [base * count for count in times])
+        _, lane = schedule.split(schedule.get_loops(block)[-1], [None, width])
+        stages.append(_factored(schedule, block, lane, self._lanes * _LARGEST_VECTOR))
+        for fewer in (base, _LAST_LANES):
+            if fewer == base or (base % fewer == 0 and base > fewer):
+                _, lane = schedule.split(schedule.get_loops(block)[-1], [None, fewer])
+                stages.append(_factored(schedule, block, lane, fewer))
+        stages.append((block, 0))
+        return stages
+
+    # --- reductions across contiguous memory -----------------------------------------------------
+
+    def _across(self, schedule: Any, blocks: Sequence[Block]) -> None:
+        """Lanes as they lie in memory."""
+        for item in blocks:
+            if item.is_reduction:
+                self._columns(schedule, item)
+            else:
+                self._elementwise(schedule, item)
+
+    def _columns(self, schedule: Any, facts: Block) -> None:
+        """Tiles of lanes whose sums stay in registers while the reduction runs."""
+        block = schedule.get_sblock(facts.name)
+        loops = schedule.get_loops(block)
+        spatial = [
+            (loop, extent, place)
+            for place, (loop, extent, kind) in enumerate(
+                zip(loops, facts.extents, facts.kinds, strict=True)
+            )
+            if kind == "spatial"
+        ]
+        reduction = [
+            loop for loop, kind in zip(loops, facts.kinds, strict=True) if kind == "reduction"
+        ]
+        lane = next((item for item in spatial if item[2] == facts.contiguous), spatial[-1])
+        others = [item for item in spatial if item[2] != lane[2]]
+        base = max(
+            (size for size in _divisors(lane[1]) if size <= 2 * self._lanes),
+            key=lambda size: _fit(size, self._lanes),
+        )
+        times = [count for count in _UNROLLED if (lane[1] // base) % count == 0]
+        width = _choice(schedule, [base * count for count in times])
+        outer_lanes, inner_lanes = schedule.split(lane[0], [None, width])
+        tiles: list[Any] = []
+        if others:
+            place = others[-1]
+            sizes = [size for size in _divisors(place[1]) if size <= 8]
+            tile_outer, tile_inner = schedule.split(place[0], [None, _choice(schedule, sizes)])
+            others = [*others[:-1], (tile_outer, 0, 0)]
+            tiles = [tile_inner]
+        outer = [item[0] for item in others]
+        schedule.reorder(*outer, outer_lanes, *reduction, *tiles, inner_lanes)
+        fused = schedule.fuse(*outer, outer_lanes) if outer else outer_lanes
+        work = prod(facts.extents)
+        self._parallel(schedule, fused, work)
+        cached = schedule.cache_write(block, 0, "local")
+        schedule.reverse_compute_at(cached, schedule.get_loops(block)[1], preserve_unit_loops=True)
+        for tile in tiles:
+            schedule.unroll(tile)
+        schedule.vectorize(inner_lanes)
+        start = schedule.decompose_reduction(block, reduction[0])
+        schedule.vectorize(schedule.get_loops(start)[-1])
+
+
+def _is_untouched(schedule: Any, blocks: Sequence[Block]) -> bool:
+    return all(
+        len(schedule.get_loops(schedule.get_sblock(item.name))) == len(item.extents)
+        for item in blocks
+    )
+
+
+def _inline(schedule: Any, *, again: bool) -> None:
+    """Inline each elementwise block that costs its consumers nothing to compute again.
+
+    With `again` also cheap ones that windows read several times over, but not what is broadcast.
+    """
+    changed = True
+    while changed:
+        changed = False
+        blocks = blocks_of(schedule)
+        for place, item in enumerate(blocks[:-1]):
+            consumers = [
+                other
+                for other in blocks[place + 1 :]
+                if any(read.same_as(item.writes[0]) for read in other.reads)
+            ]
+            once = len(consumers) == 1 and prod(consumers[0].extents) <= item.points
+            grows = any(
+                (other.points if again else prod(other.extents)) > 2 * item.points
+                for other in consumers
+            )
+            if item.is_reduction or not consumers or not (once or not (item.is_costly or grows)):
+                continue
+            try:
+                schedule.compute_inline(schedule.get_sblock(item.name))
+            except ScheduleError:
+                # An output, or a block whose elements are not written one by one.
+                continue
+            changed = True
+            break
+
+
+def _runs_along(facts: Block) -> bool:
+    return facts.contiguous is None or facts.kinds[facts.contiguous] == "reduction"
+
+
+def _fused_reduction(schedule: Any, block: Any) -> Any:
+    """Make one loop, the innermost, of a fresh block's reduction loops."""
+    kinds = describe(schedule.get(block)).kinds
+    loops = list(zip(schedule.get_loops(block), kinds, strict=True))
+    spatial = [loop for loop, kind in loops if kind == "spatial"]
+    reduction = [loop for loop, kind in loops if kind == "reduction"]
+    schedule.reorder(*spatial, *reduction)
+    return schedule.fuse(*reduction) if len(reduction) > 1 else reduction[0]
+
+
+def _finish(schedule: Any, block: Any, lanes: int) -> None:
+    """Order the loops of a reduction that was moved, one loop for each of its iterators."""
+    kinds = describe(schedule.get(block)).kinds
+    if "reduction" not in kinds:
+        return
+    loops = schedule.get_loops(block)
+    own = loops[len(loops) - len(kinds) :]
+    reduction = kinds.index("reduction")
+    # rfactor makes the lanes the first iterator.
+    lane = 0 if lanes else reduction
+    rest = [loop for place, loop in enumerate(own) if place not in (lane, reduction)]
+    if lanes:
+        schedule.reorder(*rest, own[reduction], own[lane])
+        schedule.vectorize(own[lane])
+        start = schedule.decompose_reduction(block, own[reduction])
+        schedule.vectorize(schedule.get_loops(start)[-1])
+        return
+    schedule.reorder(own[reduction], *rest)
+    for loop in rest:
+        schedule.unroll(loop)
+    schedule.decompose_reduction(block, own[reduction])
+
+
+def _factored(schedule: Any, block: Any, lane: Any, lanes: int) -> Stage:
+    axis = len(schedule.get(block).writes[0].region)
+    partial = schedule.rfactor(lane, axis)
+    return partial, lanes
+
+
+def _choice(schedule: Any, values: Sequence[int]) -> Any:
+    share = 1.0 / len(values)
+    return schedule.sample_categorical(list(values), [share] * len(values))
+
+
+def _divisors(number: int) -> list[int]:
+    return [size for size in range(1, number + 1) if number % size == 0]
+
+
+def _divisor(number: int, limit: int) -> int:
+    return max(size for size in _divisors(number) if size <= limit)
+
+
+def _fit(size: int, lanes: int) -> tuple[bool, int]:
+    """Whole registers first, then the widest."""
+    return size % lanes == 0, size
