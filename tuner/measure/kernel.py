@@ -17,6 +17,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -121,19 +122,20 @@ class Kernel:
     def _trial(self, incumbent_secs: float | None) -> dict[str, Any]:
         started = time.perf_counter()
         before = _preemptions()
-        warm_up_secs = self._warm_up()
-        slow = warm_up_secs > timing.WARM_UP_SECS and _preemptions() == before
-        if slow and timing.is_hopeless(warm_up_secs, incumbent_secs):
-            return self._given_up(warm_up_secs)
-        before = _preemptions()
-        first_secs = self._evaluate(1, 1)[0]
-        if timing.is_hopeless(first_secs, incumbent_secs) and _preemptions() == before:
+        first_secs = self._warm_up()
+        if first_secs < timing.WARM_UP_SECS or not self._is_hopeless(
+            first_secs, incumbent_secs, before
+        ):
+            before = _preemptions()
+            first_secs = self._evaluate(1, 1)[0]
+        if self._is_hopeless(first_secs, incumbent_secs, before):
             return self._given_up(first_secs)
         calls = timing.calls_per_repeat(first_secs, timing.TRIAL_REPEAT_SECS)
+        hopeless_secs = inf if incumbent_secs is None else timing.HOPELESS_AT_ONCE * incumbent_secs
         run_secs: list[float] = []
         busy_cores, verdict = 0.0, Verdict.MORE
         while verdict is Verdict.MORE:
-            answer = self._repeat(calls, TRIAL_CHUNK)
+            answer = self._repeat(calls, TRIAL_CHUNK, hopeless_secs)
             run_secs += answer["run_secs"]
             busy_cores = max(busy_cores, answer["busy_cores"])
             spent_secs = time.perf_counter() - started
@@ -141,6 +143,11 @@ class Kernel:
         if verdict is Verdict.GIVEN_UP:
             return self._given_up(min(run_secs))
         return {**answer, "run_secs": run_secs, "busy_cores": busy_cores}
+
+    @staticmethod
+    def _is_hopeless(call_secs: float, incumbent_secs: float | None, before: int) -> bool:
+        preempted = _preemptions() != before
+        return timing.is_hopeless(call_secs, incumbent_secs, preempted=preempted)
 
     def _given_up(self, bound_secs: float) -> dict[str, Any]:
         return {
@@ -161,8 +168,8 @@ class Kernel:
         [self._call_secs] = self._call_slowly(1)
         return self._call_secs
 
-    def _repeat(self, calls: int, repeats: int = 1) -> dict[str, Any]:
-        """Time again what was preempted, unless that happens all the time."""
+    def _repeat(self, calls: int, repeats: int = 1, hopeless_secs: float = inf) -> dict[str, Any]:
+        """Time again what was preempted, unless that happens all the time or hardly matters."""
         while True:
             before = _preemptions()
             answer = self._time(1 if self._cold else calls, repeats)
@@ -170,7 +177,9 @@ class Kernel:
             if _preemptions() == before:
                 break
             self._preempted += repeats
-            if self._preempted > timing.PREEMPTED_AT_MOST + self._repeats / 2:
+            limit = timing.PREEMPTED_AT_MOST + self._repeats / 2
+            long = self._call_secs > timing.PREEMPTED_REPEAT_SECS
+            if long or self._preempted > limit or min(answer["run_secs"]) > hopeless_secs:
                 break
         if self._preempted:
             self._conditions["preempted_repeats"] = self._preempted
@@ -190,7 +199,11 @@ class Kernel:
     def _evaluate(self, calls: int, repeats: int) -> list[float]:
         assert self._buffers is not None
         if self._call_secs > SLOW_CALL_SECS and not self._cold:
-            return [median(self._call_slowly(calls)) for _ in range(repeats)]
+            run_secs = [median(self._call_slowly(calls)) for _ in range(repeats)]
+            self._call_secs = min(run_secs)
+            if self._call_secs > SLOW_CALL_SECS:
+                return run_secs
+            # Only the call before was slow: the warm-up, or a disturbed one.
         flush = {"cache_flush_bytes": _flush_bytes()} if self._cold else {}
         evaluate = self._library.time_evaluator(
             "main", self._device, number=calls, repeat=repeats, **flush

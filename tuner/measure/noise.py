@@ -19,7 +19,7 @@ GAP_SECS = 5e-5
 """Looks that are further apart than this had something between them; an interrupt takes less."""
 STOLEN_LIMIT = 0.05
 """The share of a core's time that others may take."""
-WAIT_SECS = 1.0
+WAIT_SECS = 0.5
 """How long a disturbed machine is waited for."""
 
 

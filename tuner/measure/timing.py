@@ -6,11 +6,11 @@ buffers with guard zones around them.
 A trial is a race against the incumbent, the fastest trial so far. One call warms up and one shows
 the rough latency; then repeats of at least `TRIAL_REPEAT_SECS` follow. A candidate that is over
 `HOPELESS_AT_ONCE` times the incumbent after a call, or over `HOPELESS` times after the first
-repeats, is given up: what is stored is a bound, the fastest call that was seen. A single call
-counts only if no core was taken away meanwhile, and the warm-up only if it takes over
-`WARM_UP_SECS`, as starting threads and touching pages do not. One that is no contender, as it is
-over `CONTENDER` times the incumbent, ends after `TRIAL_REPEATS_AT_LEAST` repeats. A contender gets
-more, until the interval of its median is within `TRIAL_NARROW` of it, or after `TRIAL_REPEATS`
+repeats, is given up: what is stored is a bound, the fastest call that was seen. Of a call during
+which a core was taken away, `PREEMPTION_SECS` do not count, and a warm-up counts only if it takes
+over `WARM_UP_SECS`, as starting threads and touching pages do not. One that is no contender, as it
+is over `CONTENDER` times the incumbent, ends after `TRIAL_REPEATS_AT_LEAST` repeats. A contender
+gets more, until the interval of its median is within `TRIAL_NARROW` of it, or after `TRIAL_REPEATS`
 repeats or `TRIAL_SECS`.
 
 A final goes in rounds; in each round every candidate has one repeat of at least
@@ -23,8 +23,9 @@ The cache is ``warm`` where nothing else is asked for: every timed call follows 
 same buffers. A workload whose program has the attribute `CACHE_ATTRIBUTE` with the value ``cold``
 has its caches flushed before every timed call, and then a repeat is one call.
 
-A repeat in which the system took a core away from the kernel is timed again, up to
-`PREEMPTED_AT_MOST` times for a candidate; see also `tuner.measure.noise`.
+A repeat in which the system took a core away from the kernel is timed again, unless that happens
+all the time, or the repeat takes over `PREEMPTED_REPEAT_SECS` and it hardly matters; see also
+`tuner.measure.noise`.
 
 The reference kernel has `REFERENCE_REPEATS` short repeats; the first `REFERENCE_WARM_UP` of them,
 while clocks and caches settle, are not reported.
@@ -46,14 +47,16 @@ HOPELESS_AT_ONCE = 4.0
 HOPELESS = 2.0
 CONTENDER = 1.25
 
-FINAL_ROUNDS = 60
+FINAL_ROUNDS = 40
 FINAL_ROUNDS_AT_LEAST = 3
 CONTENDER_ROUNDS_AT_LEAST = 7
 FINAL_REPEAT_SECS = 0.01
-FINAL_SECS = 3.0
-FINAL_NARROW = 0.005
+FINAL_SECS = 2.0
+FINAL_NARROW = 0.01
 
-PREEMPTED_AT_MOST = 10
+PREEMPTED_AT_MOST = 6
+PREEMPTED_REPEAT_SECS = 0.05
+PREEMPTION_SECS = 0.02
 
 REFERENCE_REPEATS = 240
 REFERENCE_REPEAT_SECS = 0.004
@@ -92,9 +95,18 @@ def calls_per_repeat(first_secs: float, repeat_secs: float) -> int:
     return max(1, ceil(repeat_secs / max(first_secs, 1e-9)))
 
 
-def is_hopeless(call_secs: float, incumbent_secs: float | None) -> bool:
-    """Whether one call is so slow that no other is needed."""
-    return incumbent_secs is not None and call_secs > HOPELESS_AT_ONCE * incumbent_secs
+def is_hopeless(call_secs: float, incumbent_secs: float | None, *, preempted: bool) -> bool:
+    """Whether one call is so slow that no other is needed.
+
+    Parameters
+    ----------
+    call_secs, incumbent_secs : float
+        Of the call, and of the fastest trial so far, if there is one.
+    preempted : bool
+        Whether a core was taken away meanwhile, which may have cost it up to `PREEMPTION_SECS`.
+    """
+    own_secs = call_secs - PREEMPTION_SECS if preempted else call_secs
+    return incumbent_secs is not None and own_secs > HOPELESS_AT_ONCE * incumbent_secs
 
 
 def is_given_up(bound_secs: float, incumbent_secs: float | None) -> bool:
