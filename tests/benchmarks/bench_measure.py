@@ -94,6 +94,8 @@ def _of_case(done: Checkpoint, scale: Scale, case: Case) -> dict[str, Any]:
     published_at = time.monotonic()
     rival = part("stock session", lambda: _timed(lambda: stock("tune", trials=scale.trials)))
     theirs = part("stock candidates", lambda: stock("measure", traces=traces))
+    if not any(theirs["run_secs"]):
+        raise SystemExit(f"stock could measure none of {case.name}: {theirs['errors'][:1]}")
     ours = part("candidates", lambda: own("measure", traces=traces))
     best = session["trace"] or DEFAULT_TRACE
     time.sleep(max(0.0, published_at + MINUTE_SECS - time.monotonic()))

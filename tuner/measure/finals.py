@@ -9,7 +9,7 @@ from tuner.measure import timing
 from tuner.measure.entry import Entry
 from tuner.measure.noise import Noise
 
-AGAIN_SECS = 5.0
+AGAIN_SECS = 4.0
 """Finals that took longer are not repeated."""
 
 

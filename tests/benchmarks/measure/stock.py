@@ -53,6 +53,7 @@ def _measure(module: Any, target: Any, given: dict[str, Any]) -> dict[str, Any]:
         [meta_schedule.builder.BuilderInput(schedule.mod, target) for schedule in schedules]
     )
     args_info = meta_schedule.arg_info.ArgInfo.from_entry_func(module, False)
+    errors = [str(result.error_msg)[-300:] for result in built if result.error_msg is not None]
     places = [place for place, result in enumerate(built) if result.artifact_path is not None]
     futures = runner.run(
         [
@@ -63,9 +64,12 @@ def _measure(module: Any, target: Any, given: dict[str, Any]) -> dict[str, Any]:
     run_secs: list[float | None] = [None] * len(schedules)
     for place, future in zip(places, futures, strict=True):
         result = future.result()
+        if result.error_msg is not None:
+            errors.append(str(result.error_msg)[-300:])
         if result.run_secs is not None:
             run_secs[place] = median(float(value) for value in result.run_secs)
-    return {"run_secs": run_secs, "wall_secs": time.perf_counter() - started}
+    wall_secs = time.perf_counter() - started
+    return {"run_secs": run_secs, "wall_secs": wall_secs, "errors": errors}
 
 
 if __name__ == "__main__":
