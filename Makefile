@@ -14,7 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test acceptance chaos bench-service bench-gpu bench-kernels check fmt lock serve clean
+.PHONY: help install demo test acceptance chaos bench-measure bench-service bench-gpu bench-kernels \
+        check fmt lock serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | \
@@ -42,6 +43,9 @@ acceptance: $(STAMP) ## the slow tests: tune every operator over REST (some 25 m
 
 chaos: $(STAMP) ## inject every fault and count what is lost (resumable; QUICK=1: a few of each)
 	$(BIN)/python -W ignore -m tests.chaos
+
+bench-measure: $(STAMP) ## the measurement engine beside stock MetaSchedule's (an hour; QUICK=1: 5 minutes)
+	$(BIN)/python -m tests.benchmarks.bench_measure
 
 bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (16 minutes; QUICK=1: 3)
 	$(BIN)/python -m tests.benchmarks.bench_service

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -39,11 +39,15 @@ class Dataset:
     features : numpy.ndarray
         float32, shape (n, columns), finite.
     latency_secs : numpy.ndarray
-        float64, shape (n,), seconds of one call, positive; NaN where the trial failed.
+        float64, shape (n,), seconds of one call, positive; NaN where the trial failed. Where it is
+        `censored`, the latency is at least this.
     groups : numpy.ndarray
         int64, shape (n,), from `group_of`.
     flops : numpy.ndarray
         float64, shape (n,), arithmetic operations of one call; 0 where they are not known.
+    censored : numpy.ndarray
+        bool, shape (n,), which latencies are only bounds, because timing was given up; none of
+        them by default.
 
     Raises
     ------
@@ -55,6 +59,7 @@ class Dataset:
     latency_secs: SecondsVector
     groups: GroupVector
     flops: npt.NDArray[np.float64]
+    censored: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     def __post_init__(self) -> None:
         arrays: dict[str, npt.NDArray[np.generic]] = {
@@ -62,7 +67,10 @@ class Dataset:
             "latency_secs": np.array(self.latency_secs, dtype=np.float64),
             "groups": np.array(self.groups, dtype=np.int64),
             "flops": np.array(self.flops, dtype=np.float64),
+            "censored": np.array(self.censored, dtype=np.bool_),
         }
+        if not len(arrays["censored"]):
+            arrays["censored"] = np.zeros(len(self.latency_secs), dtype=np.bool_)
         for name, array in arrays.items():
             array.flags.writeable = False
             object.__setattr__(self, name, array)
@@ -90,7 +98,8 @@ class Dataset:
         """Make a dataset of one workload and target from measured candidates.
 
         Trials that were lost with their worker are left out: they say nothing about the candidate.
-        All other failures are kept, for a model to learn what fails.
+        All other failures are kept, for a model to learn what fails. Those that repeat another
+        candidate's measurement are kept too: their features differ.
 
         Parameters
         ----------
@@ -110,7 +119,7 @@ class Dataset:
             for index, result in enumerate(results)
             if result.failure is None or result.failure.kind not in _UNTAUGHT
         ]
-        latencies = [results[index].latency_secs for index in kept]
+        latencies = [results[index].latency_secs or results[index].censored_secs for index in kept]
         return cls(
             features=features[kept],
             latency_secs=np.array(
@@ -119,6 +128,9 @@ class Dataset:
             ),
             groups=np.full(len(kept), group, dtype=np.int64),
             flops=np.full(len(kept), flops),
+            censored=np.array(
+                [results[index].censored_secs is not None for index in kept], dtype=np.bool_
+            ),
         )
 
     def __len__(self) -> int:
@@ -132,6 +144,7 @@ class Dataset:
             latency_secs=np.concatenate([part.latency_secs for part in parts]),
             groups=np.concatenate([part.groups for part in parts]),
             flops=np.concatenate([part.flops for part in parts]),
+            censored=np.concatenate([part.censored for part in parts]),
         )
 
     def rows(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
@@ -141,6 +154,7 @@ class Dataset:
             latency_secs=self.latency_secs[which],
             groups=self.groups[which],
             flops=self.flops[which],
+            censored=self.censored[which],
         )
 
     @property
@@ -155,21 +169,21 @@ class Dataset:
         -------
         numpy.ndarray
             float64, shape (n,): best latency of the group over the row's latency, in (0, 1]; 0 for
-            failed trials. Without a unit, so that groups of any size can be learnt from together.
+            failed trials. For a censored row it is the most that the speed can be. Without a unit,
+            so that groups of any size can be learnt from together.
         """
         _, index = np.unique(self.groups, return_inverse=True)
         best = np.full(int(index.max(initial=-1)) + 1, np.inf)
         np.fmin.at(best, index, self.latency_secs)
-        speed: npt.NDArray[np.float64] = np.where(
+        return np.where(
             self.failed, 0.0, best[index] / np.where(self.failed, 1.0, self.latency_secs)
         )
-        return np.where(self.failed, 0.0, speed)
 
     def _check(self) -> None:
         rows = len(self.latency_secs)
         if self.features.ndim != 2:
             raise ContractError(f"features must be a matrix, not {self.features.ndim}-D")
-        for name in ("features", "groups", "flops"):
+        for name in ("features", "groups", "flops", "censored"):
             if len(getattr(self, name)) != rows:
                 raise ContractError(
                     f"{name} has {len(getattr(self, name))} rows and latency_secs has {rows}"
@@ -179,5 +193,7 @@ class Dataset:
         measured = self.latency_secs[~self.failed]
         if not ((measured > 0) & np.isfinite(measured)).all():
             raise ContractError("latencies must be positive seconds, or NaN for failed trials")
+        if (self.censored & self.failed).any():
+            raise ContractError("a failed trial has no bound")
         if not (self.flops >= 0).all():
             raise ContractError("flops must not be negative")

@@ -90,14 +90,15 @@ def spearman(scores: ScoreVector, latency_secs: SecondsVector, groups: GroupVect
 
 
 def evaluate(scores: ScoreVector, dataset: Dataset) -> dict[str, float]:
-    """Compute every metric that is defined for a dataset.
+    """Compute every metric that is defined for a dataset; rows with only a bound do not count.
 
     Returns
     -------
     dict of str to float
         ``pairwise_accuracy``, ``spearman`` and ``top_<k>_recall`` for each of `TOP_K`.
     """
-    judged = (scores, dataset.latency_secs, dataset.groups)
+    known = ~dataset.censored
+    judged = (scores[known], dataset.latency_secs[known], dataset.groups[known])
     metrics = {
         "pairwise_accuracy": pairwise_accuracy(*judged),
         "spearman": spearman(*judged),

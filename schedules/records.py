@@ -16,7 +16,7 @@ DEFAULT_TRACE = "[[],[]]"
 On a CPU that is the program as it was written, on a GPU what TVM's zero-search rules make of it.
 """
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Version of the measurement protocol; see `tuner.measure.timing`."""
 
 
@@ -128,32 +128,42 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureResult:
-    """What came of building and running one candidate.
+    """What came of building and running one candidate: runtimes, a failure, or a bound.
 
     Attributes
     ----------
     run_secs : tuple of float
-        Seconds of one call, one value per repeat, in the order of measuring; empty on failure.
+        Seconds of one call, one value per repeat, in the order of measuring; empty on failure and
+        where the candidate was given up.
     failure : Failure or None
-        Set exactly when `run_secs` is empty, or when the output is wrong.
+        Why there are no runtimes, or none that count, as the output is wrong.
+    censored_secs : float or None
+        Set, instead of runtimes, where timing was given up because the candidate is clearly slower
+        than the incumbent: no call took less than this.
+    duplicate_of : str or None
+        Trace id of the candidate that compiles to the same code. That one was timed; this result
+        repeats what it gave.
     build_secs : float or None
         How long code generation took.
     verification : Verification or None
         Set if the output was checked.
     conditions : Mapping[str, str | int]
-        What was seen of the kernel and its device: on GPUs registers, spills, clocks, throttling.
-        They join the environment in the tuning record.
+        How it was measured (`tuner.measure.timing`), and what was seen of the kernel and its
+        device: on GPUs registers, spills, clocks, throttling. They join the environment in the
+        tuning record.
     """
 
     run_secs: tuple[float, ...] = ()
     failure: Failure | None = None
+    censored_secs: float | None = None
+    duplicate_of: str | None = None
     build_secs: float | None = None
     verification: Verification | None = None
     conditions: Mapping[str, str | int] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def latency_secs(self) -> float | None:
-        """Median of the repeats, None after a failure."""
+        """Median of the repeats; None after a failure and where there is only a bound."""
         return median(self.run_secs) if self.run_secs and self.failure is None else None
 
 

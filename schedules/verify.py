@@ -35,7 +35,9 @@ def numpy_dtype(dtype: str) -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
 
 
-def random_inputs(tensors: Sequence[TensorSpec], seed: int) -> list[np.ndarray]:
+def random_inputs(
+    tensors: Sequence[TensorSpec], seed: int, *, distinct: int | None = None
+) -> list[np.ndarray]:
     """Make fresh values for every parameter.
 
     Parameters
@@ -44,6 +46,9 @@ def random_inputs(tensors: Sequence[TensorSpec], seed: int) -> list[np.ndarray]:
         The parameters of a workload.
     seed : int
         Equal seeds make equal values.
+    distinct : int or None
+        After so many values they repeat, which is quick and good enough for timing; never by
+        default.
 
     Returns
     -------
@@ -54,7 +59,8 @@ def random_inputs(tensors: Sequence[TensorSpec], seed: int) -> list[np.ndarray]:
     """
     generator = np.random.default_rng(seed)
     return [
-        _poison(tensor) if tensor.is_output else _random(tensor, generator) for tensor in tensors
+        _poison(tensor) if tensor.is_output else _random(tensor, generator, distinct)
+        for tensor in tensors
     ]
 
 
@@ -131,6 +137,23 @@ def compare(
     )
 
 
+def find_trap(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str | None:
+    """Name what is wrong with outputs whatever the tolerance is, None if nothing is.
+
+    A constant is close to an output that varies little, and yet no result of the program.
+    """
+    for output, wanted in zip(outputs, expected, strict=True):
+        if output.dtype.kind == "f" and np.any(np.isfinite(wanted) & ~np.isfinite(output)):
+            return "its output is not finite"
+        if (
+            output.size > 1
+            and np.all(output == output.flat[0])
+            and np.any(wanted != wanted.flat[0])
+        ):
+            return "its output is constant"
+    return None
+
+
 def _reduction_length(workload: Workload) -> float:
     if workload.call is not None:
         operator = find_operator(workload.call.op)
@@ -139,14 +162,19 @@ def _reduction_length(workload: Workload) -> float:
     return max(1.0, workload.flops / (2 * outputs))
 
 
-def _random(tensor: TensorSpec, generator: np.random.Generator) -> np.ndarray:
+def _random(tensor: TensorSpec, generator: np.random.Generator, distinct: int | None) -> np.ndarray:
+    drawn = tensor.elements if distinct is None else min(distinct, tensor.elements)
+    return np.resize(_draw(tensor, generator, drawn), tensor.shape)
+
+
+def _draw(tensor: TensorSpec, generator: np.random.Generator, count: int) -> np.ndarray:
     dtype = numpy_dtype(tensor.dtype)
     if tensor.dtype in UNIT_ROUNDOFF:
-        return generator.standard_normal(tensor.shape, dtype=np.float32).astype(dtype)
+        return generator.standard_normal(count, dtype=np.float32).astype(dtype)
     if tensor.dtype == "bool":
-        return generator.integers(0, 2, tensor.shape).astype(dtype)
+        return generator.integers(0, 2, count).astype(dtype)
     low = 0 if tensor.dtype.startswith("uint") else -8
-    return generator.integers(low, 8, tensor.shape).astype(dtype)
+    return generator.integers(low, 8, count).astype(dtype)
 
 
 def _poison(tensor: TensorSpec) -> np.ndarray:

@@ -7,6 +7,7 @@ process and asked for again.
 """
 
 import logging
+import os
 import threading
 import time
 import uuid
@@ -83,6 +84,7 @@ class Orchestrator:
         self._store = store
         self._events = events
         self._pool = pool
+        self._threads_per_step = max(1, len(os.sched_getaffinity(0)) // processes)
         self._steps_at_once = processes if quiet else STEPS_PER_PROCESS * processes
         self._quiet = quiet
         self._owner = owner or uuid.uuid4().hex
@@ -249,6 +251,7 @@ class Orchestrator:
                 for record in self._trials(job)
             ),
             count=min(BATCH_SIZE, left),
+            threads=self._threads_per_step,
         )
 
     def _queue(

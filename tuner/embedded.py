@@ -8,10 +8,9 @@ from schedules.operators import find_operator
 from schedules.records import Best
 from schedules.space import DEFAULT_SPACE, SPACES
 from schedules.target import NATIVE, Target
-from schedules.workload import Workload
+from schedules.workload import OperatorCall, Workload
 from tuner.measure.local import LocalMeasurer
-from tuner.sandbox import Sandbox
-from tuner.search.local import LocalSearch
+from tuner.search.local import LocalSearch, warm_pool
 from tuner.session import Budget, Progress, Session
 from tuner.store import MemoryStore, RecordStore
 
@@ -64,16 +63,9 @@ def tune(
     UnavailableError
         The measuring process cannot be kept alive.
     """
-    call = find_operator(op).call(args, dtype)
-    sandbox = Sandbox()
-    try:
-        workload = sandbox.resolve_call(call)
-    finally:
-        sandbox.close()
-    return tune_workload(
-        workload,
-        trials=trials,
-        seconds=seconds,
+    return _tune(
+        find_operator(op).call(args, dtype),
+        budget=Budget(trials=trials, seconds=seconds),
         target=target,
         space=space,
         seed=seed,
@@ -94,18 +86,42 @@ def tune_workload(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Best | None:
     """Tune a resolved workload on this machine; see `tune`."""
-    if trials is None and seconds is None:
+    return _tune(
+        workload,
+        budget=Budget(trials=trials, seconds=seconds),
+        target=target,
+        space=space,
+        seed=seed,
+        store=store,
+        on_progress=on_progress,
+    )
+
+
+def _tune(
+    what: OperatorCall | Workload,
+    *,
+    budget: Budget,
+    target: str | Mapping[str, object],
+    space: str,
+    seed: int | None,
+    store: RecordStore | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Best | None:
+    if budget.trials is None and budget.seconds is None:
         raise InputError("a budget needs a bound: give trials, seconds, or both")
     if space not in SPACES:
         raise InputError(f"there is no schedule space {space!r}; use {', '.join(SPACES)}")
-    with LocalMeasurer() as measurer:
+    # Both processes need seconds to load the compiler: they do it side by side.
+    with LocalMeasurer() as measurer, warm_pool() as pool:
         native, environment = measurer.describe()
         resolved = _runnable(target, native)
+        workload = what if isinstance(what, Workload) else measurer.resolve(what)
         with LocalSearch(
             workload=workload,
             target=resolved,
             space=space,
             seed=secrets.randbelow(2**31) if seed is None else seed,
+            pool=pool,
         ) as strategy:
             return Session(
                 workload=workload,
@@ -114,7 +130,7 @@ def tune_workload(
                 measurer=measurer,
                 environment=environment,
                 store=store or MemoryStore(),
-                budget=Budget(trials=trials, seconds=seconds),
+                budget=budget,
                 on_progress=on_progress,
             ).run()
 

@@ -12,6 +12,25 @@ from tuner.client import convert, wire
 from tuner.measure.connection import HostConnection
 
 
+def resolve_command(call: OperatorCall) -> dict[str, Any]:
+    """Return the host's command that writes the program of a checked operator call."""
+    return {"command": "resolve", "op": call.op, "args": dict(call.args), "dtype": call.dtype}
+
+
+def resolved(answer: Mapping[str, Any]) -> Workload:
+    """Read a host's answer to a ``resolve`` command.
+
+    Raises
+    ------
+    InputError
+        It refused the program.
+    """
+    if answer["answer"] == "refused":
+        kind = getattr(errors, answer["error"], InputError)
+        raise kind(answer["detail"])
+    return convert.workload_from_wire(wire.WorkloadWire.model_validate(answer["workload"]))
+
+
 class Sandbox:
     """Turns requests into workloads through a host whose children do the parsing.
 
@@ -33,9 +52,7 @@ class Sandbox:
         UnavailableError
             No host process can be kept alive.
         """
-        return self._resolve(
-            {"command": "resolve", "op": call.op, "args": dict(call.args), "dtype": call.dtype}
-        )
+        return self._resolve(resolve_command(call))
 
     def resolve_ir(self, text: str, name: str | None) -> Workload:
         """Parse and check IR JSON; see `schedules.ir.workload_from_ir`.
@@ -80,11 +97,7 @@ class Sandbox:
             self._disconnect()
 
     def _resolve(self, command: Mapping[str, Any]) -> Workload:
-        answer = self._ask(command)
-        if answer["answer"] == "refused":
-            kind = getattr(errors, answer["error"], InputError)
-            raise kind(answer["detail"])
-        return convert.workload_from_wire(wire.WorkloadWire.model_validate(answer["workload"]))
+        return resolved(self._ask(command))
 
     def _ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
         with self._lock:

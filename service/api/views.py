@@ -76,6 +76,7 @@ def trial_view(record: TuningRecord) -> wire.TrialView:
         purpose=record.purpose,
         origin=record.candidate.origin,
         latency_secs=record.result.latency_secs,
+        censored_secs=record.result.censored_secs,
         failure=failure.kind if failure else None,
         created_at=record.created_at,
     )

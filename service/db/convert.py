@@ -191,13 +191,17 @@ def record_values(record: TuningRecord) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The result has neither runtimes nor a failure, or a number is not finite.
+        The result has neither runtimes nor a bound nor a failure, or runtimes and a bound, or a
+        number is not finite.
     """
     result = record.result
-    if not result.run_secs and result.failure is None:
-        raise InputError(f"the result of {record.record_id} has neither runtimes nor a failure")
+    _check_outcome(record.record_id, result)
     checked = result.verification
-    numbers = [*result.run_secs, result.build_secs or 0.0, checked.tolerance if checked else 0.0]
+    numbers = [
+        *result.run_secs,
+        *(number or 0.0 for number in (result.censored_secs, result.build_secs)),
+        checked.tolerance if checked else 0.0,
+    ]
     if not all(map(math.isfinite, numbers)):
         raise InputError(f"the result of {record.record_id} has a number that is not finite")
     return {
@@ -210,6 +214,8 @@ def record_values(record: TuningRecord) -> dict[str, Any]:
         **candidate_values(record.candidate),
         "run_secs": list(result.run_secs),
         "latency_secs": result.latency_secs,
+        "censored_secs": result.censored_secs,
+        "duplicate_of": result.duplicate_of,
         "build_secs": result.build_secs,
         "failure": result.failure.kind if result.failure else None,
         "failure_detail": result.failure.detail if result.failure else None,
@@ -225,6 +231,18 @@ def record_values(record: TuningRecord) -> dict[str, Any]:
         "protocol_version": record.protocol_version,
         "created_at": record.created_at,
     }
+
+
+def _check_outcome(record_id: str, result: MeasureResult) -> None:
+    if result.censored_secs is not None and (result.run_secs or result.failure is not None):
+        raise InputError(
+            f"the result of {record_id} has a bound beside its runtimes or its failure; "
+            "a candidate that was given up has the bound alone"
+        )
+    if not result.run_secs and result.failure is None and result.censored_secs is None:
+        raise InputError(
+            f"the result of {record_id} has neither runtimes nor a failure nor a bound"
+        )
 
 
 def record(row: RecordRow) -> TuningRecord:
@@ -243,6 +261,8 @@ def record(row: RecordRow) -> TuningRecord:
             failure=None
             if row.failure is None
             else Failure(kind=row.failure, detail=row.failure_detail or ""),
+            censored_secs=row.censored_secs,
+            duplicate_of=row.duplicate_of,
             build_secs=row.build_secs,
             verification=None if checked is None else Verification(**checked),
         ),

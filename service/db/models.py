@@ -268,6 +268,8 @@ class RecordRow(Base):
     model_version: Mapped[str | None]
     run_secs: Mapped[list[Any]]
     latency_secs: Mapped[float | None]
+    censored_secs: Mapped[float | None]
+    duplicate_of: Mapped[str | None]
     build_secs: Mapped[float | None]
     failure: Mapped[FailureKind | None] = mapped_column(choice(FailureKind))
     failure_detail: Mapped[str | None] = mapped_column(FreeText)

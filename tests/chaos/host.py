@@ -23,6 +23,7 @@ from tests.chaos.server import LEDGER
 from tuner.measure import child, host
 from tuner.measure.bench import Deadlines
 from tuner.measure.forked import ForkedChild
+from tuner.measure.kernel import Assignment
 
 DEADLINES = Deadlines(build_secs=6.0, run_secs=1.5)
 
@@ -57,7 +58,7 @@ def main() -> None:
     ledger = Ledger(Path(os.environ[LEDGER]))
     serve, end = child.serve, ForkedChild.end
 
-    def serve_or_fail(assignment: child.Assignment, commands: BinaryIO, answers: BinaryIO) -> None:
+    def serve_or_fail(assignment: Assignment, commands: BinaryIO, answers: BinaryIO) -> None:
         made = prepared(assignment.trace)
         fault = None if made is None else fault_of(made[1])
         if made is None or fault is None:
@@ -65,7 +66,7 @@ def main() -> None:
         deadline_secs = DEADLINES.build_secs
         if is_built_first(made[1]):
             deadline_secs = DEADLINES.run_secs
-            answers.write(json.dumps({"built_secs": 0.1}).encode() + b"\n")
+            answers.write(json.dumps({"built_secs": 0.1, "code_id": None}).encode() + b"\n")
             answers.flush()
             commands.readline()
         ledger.note("failed", fault=fault, deadline_secs=deadline_secs)

@@ -39,6 +39,33 @@ INFINITE: Any = {"mhz": float("inf")}
 # --- records -------------------------------------------------------------------------------------
 
 
+def test_bounds_and_pointers_to_equal_code_are_kept(store: Store) -> None:
+    stock(store)
+    wanted = [
+        record(1, result=MeasureResult(censored_secs=0.25, build_secs=0.1)),
+        record(2, result=replace(measured(), duplicate_of=candidate(1).trace_id)),
+    ]
+    store.add_records(wanted)
+    assert list(store.trials(WORKLOAD.workload_id, CPU.target_id)) == wanted
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        MeasureResult(),
+        replace(measured(), censored_secs=1.0),
+        replace(failed(), censored_secs=1.0),
+        MeasureResult(censored_secs=float("inf")),
+    ],
+)
+def test_a_result_that_is_not_exactly_one_thing_is_refused(
+    store: Store, result: MeasureResult
+) -> None:
+    stock(store)
+    with pytest.raises(InputError):
+        store.add_records([record(1, result=result)])
+
+
 def test_added_records_come_back_as_they_were(store: Store) -> None:
     stock(store)
     checked = Verification(reference="numpy", tolerance=1e-3, error=float("nan"), passed=False)

@@ -96,9 +96,9 @@ class FakeCudaBackend(backend.CudaBackend):
             self._kernel = instructions[0][2][0]
         return module
 
-    def build(self, module: Any) -> Any:
+    def build(self, module: Any) -> tuple[Any, str | None]:
         self._resources = {"registers_per_thread": 32}
-        return FakeLibrary(KERNELS[self._kernel])
+        return FakeLibrary(KERNELS[self._kernel]), None
 
     def open(self) -> Any:
         self._monitor = FakeMonitor(self._kernel == "throttled")  # type: ignore[assignment]  # duck

@@ -18,11 +18,13 @@ from schedules.records import (
     trace_id,
 )
 from schedules.target import Target
+from schedules.workload import Workload
 from tests import programs
 from tests.processes import cpu_secs
 from tuner.measure import reference, timing
 from tuner.measure.bench import Bench, Deadlines, Measured
 from tuner.measure.local import LocalMeasurer
+from tuner.measure.noise import Noise
 from tuner.measure.protocol import MeasureBatch
 from tuner.replay import replay_trace
 
@@ -67,6 +69,64 @@ def test_a_trial_has_repeats_and_no_verification(measurer, target, matmul):
     assert len(result.run_secs) >= 2
     assert 0 < result.latency_secs < 1
     assert result.verification is None
+
+
+def test_a_result_says_how_it_was_measured(measurer, target, matmul):
+    for purpose in Purpose:
+        [result] = measured(measurer, matmul, target, default_candidate(), purpose=purpose)
+        assert result.conditions["cache"] == "warm"
+        assert result.conditions["threads"] == target.cores
+        assert result.conditions["noise"] in set(Noise)
+        assert 0 < result.conditions["timer_overhead_nanosecs"] < 1_000_000
+
+
+def test_a_hopeless_candidate_is_given_up_with_a_bound(measurer, target, matmul):
+    batch = MeasureBatch(
+        workload=matmul,
+        target=target,
+        candidates=(default_candidate(), candidate(PARALLEL)),
+        incumbent_secs=1e-9,
+    )
+    for _, result in measurer.measure(batch):
+        assert result.run_secs == ()
+        assert result.failure is None
+        assert result.latency_secs is None
+        assert result.censored_secs > 2e-9
+
+
+def test_equal_code_is_measured_once_and_the_second_result_says_so(measurer, target, matmul):
+    # Only looks at the loops, so it compiles to what the default does.
+    idle = candidate(PARALLEL.replace(',["Parallel",["l2"],[],[]]', ""))
+    first, second, other = measured(
+        measurer, matmul, target, default_candidate(), idle, candidate(PARALLEL)
+    )
+    assert first.duplicate_of is other.duplicate_of is None
+    assert second.duplicate_of == default_candidate().trace_id
+    assert second.run_secs == first.run_secs
+    assert second.build_secs != first.build_secs
+    # In a later batch too; but whoever asks for a candidate again gets it measured again.
+    [later] = measured(measurer, matmul, target, idle)
+    assert later.duplicate_of == default_candidate().trace_id
+    [again] = measured(measurer, matmul, target, default_candidate())
+    assert again.duplicate_of is None
+
+
+def test_a_workload_may_ask_for_cold_caches(measurer, target):
+    function = programs.scale(2**14)
+    cold = workload_from_ir(programs.ir_json(function.with_attr(timing.CACHE_ATTRIBUTE, "cold")))
+    warm = workload_from_ir(programs.ir_json(function))
+    assert cold.workload_id != warm.workload_id
+    [result] = measured(measurer, cold, target, default_candidate())
+    assert result.failure is None
+    assert result.conditions["cache"] == "cold"
+
+
+def test_a_slow_build_is_told_from_the_others_of_its_batch():
+    deadlines = Deadlines()
+    assert deadlines.of_build([0.1] * 3) == deadlines.build_secs
+    assert deadlines.of_build([0.1] * 4) == deadlines.slow_build_secs
+    assert deadlines.of_build([0.5] * 9) == 10.0
+    assert deadlines.of_build([9.0] * 4) == deadlines.build_secs
 
 
 def test_finals_are_verified_against_numpy(measurer, target, matmul):
@@ -203,7 +263,7 @@ def test_the_reference_kernel_is_that_of_its_version():
     identity = (batch.workload.workload_id[:12], batch.candidates[0].trace_id[:12])
     plan = (timing.REFERENCE_REPEATS, timing.REFERENCE_REPEAT_SECS, timing.REFERENCE_WARM_UP)
     assert (reference.REFERENCE_VERSION, identity, plan) == (
-        1,
+        2,
         ("9c99c558d3fa", "42c0710c50e9"),
         (240, 0.004, 40),
     )
@@ -236,13 +296,18 @@ def test_a_parallel_kernel_keeps_all_cores_of_the_target_busy(target):
     large = workload_from_call(
         find_operator("batch_matmul").call({"b": 1, "n": 256, "m": 256, "k": 256})
     )
-    replay = replay_trace(large, target, PARALLEL)
-    assert replay.passed
-    assert replay.busy_cores is not None
-    assert replay.busy_cores > 0.6 * target.cores
+    # What others run meanwhile takes cores away, but not always.
+    assert any(busy_cores(large, target) > 0.6 * target.cores for _ in range(5))
     serial = replay_trace(large, target, default_candidate().trace)
     assert serial.busy_cores is not None
     assert serial.busy_cores < 1.2
+
+
+def busy_cores(workload: Workload, target: Target) -> float:
+    replay = replay_trace(workload, target, PARALLEL)
+    assert replay.passed
+    assert replay.busy_cores is not None
+    return replay.busy_cores
 
 
 def failure_of(item: Measured) -> FailureKind | None:

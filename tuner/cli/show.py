@@ -87,7 +87,9 @@ def records(
                 view.record_id,
                 view.purpose,
                 view.origin,
-                seconds_text(view.latency_secs),
+                f"over {seconds_text(view.censored_secs)}"
+                if view.censored_secs is not None
+                else seconds_text(view.latency_secs),
                 seconds_text(view.build_secs),
                 view.failure or "",
                 view.workload_id[:12],

@@ -103,6 +103,8 @@ def result_to_wire(result: MeasureResult) -> wire.ResultWire:
     return wire.ResultWire(
         run_secs=list(result.run_secs),
         failure=wire.FailureWire(kind=failure.kind, detail=failure.detail) if failure else None,
+        censored_secs=result.censored_secs,
+        duplicate_of=result.duplicate_of,
         build_secs=result.build_secs,
         verification=_verification_to_wire(checked),
         conditions=dict(result.conditions),
@@ -115,6 +117,8 @@ def result_from_wire(view: wire.ResultWire) -> MeasureResult:
     return MeasureResult(
         run_secs=tuple(view.run_secs),
         failure=Failure(kind=failure.kind, detail=failure.detail) if failure else None,
+        censored_secs=view.censored_secs,
+        duplicate_of=view.duplicate_of,
         build_secs=view.build_secs,
         verification=_verification_from_wire(checked),
         conditions=MappingProxyType(dict(view.conditions)),
@@ -136,6 +140,8 @@ def record_to_wire(record: TuningRecord) -> wire.RecordView:
         trace_id=candidate.trace_id,
         run_secs=list(result.run_secs),
         latency_secs=result.latency_secs,
+        censored_secs=result.censored_secs,
+        duplicate_of=result.duplicate_of,
         build_secs=result.build_secs,
         failure=failure.kind if failure else None,
         failure_detail=failure.detail if failure else None,
@@ -168,6 +174,8 @@ def record_from_wire(view: wire.RecordView) -> TuningRecord:
             failure=Failure(kind=view.failure, detail=view.failure_detail or "")
             if view.failure
             else None,
+            censored_secs=view.censored_secs,
+            duplicate_of=view.duplicate_of,
             build_secs=view.build_secs,
             verification=_verification_from_wire(view.verification),
         ),

@@ -4,7 +4,9 @@ Making a backend does nothing; `open` is the first call that may touch a GPU, an
 build, so that builds in parallel share no device.
 """
 
+import hashlib
 import os
+import re
 import resource
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -28,6 +30,11 @@ TIMINGS_AT_MOST = 3
 _ONE_CORE_PER_THREAD = -2
 _OUT_OF_MEMORY = ("out of memory", "cudaerrormemoryallocation", "cuda_error_out_of_memory")
 
+# Values, labels, and the types of alias analysis, which TVM names by addresses of its variables.
+_LOCAL_NAME = re.compile(
+    r'%[\w.$-]+|%"[^"]+"|^[\w.$-]+:|^"[^"]+":|"0x[0-9a-f]+', flags=re.MULTILINE
+)
+
 Conditions = dict[str, str | int]
 
 
@@ -38,8 +45,14 @@ class Backend(Protocol):
         """Apply a trace to a module; the default trace as this device's compiler would."""
         ...
 
-    def build(self, module: Any) -> Any:
-        """Compile a scheduled module."""
+    def build(self, module: Any) -> tuple[Any, str | None]:
+        """Compile a scheduled module to machine code.
+
+        Returns
+        -------
+        tuple of (tvm.runtime.Module, str or None)
+            The code, ready to be called, and its identity: equal for equal code.
+        """
         ...
 
     def open(self) -> Any:
@@ -67,10 +80,13 @@ class CpuBackend:
         self._is_default = trace == DEFAULT_TRACE
         return traces.replay(trace, module).mod
 
-    def build(self, module: Any) -> Any:
+    def build(self, module: Any) -> tuple[Any, str | None]:
         """Compile a scheduled module; see `Backend`."""
         with vector_math.compiler_default() if self._is_default else nullcontext():
-            return traces.build(module, tvm.target.Target(self._target.as_dict()))
+            library = traces.build(module, tvm.target.Target(self._target.as_dict()))
+        # LLVM makes machine code at the first look-up, which would else fall into the timing.
+        library["main"]
+        return library, _code_id(library.inspect_source("ll"))
 
     def open(self) -> Any:
         """Return TVM's device; see `Backend`."""
@@ -97,11 +113,11 @@ class CudaBackend:
             return dlight_schedule(module, self._target).mod
         return traces.replay(trace, module).mod
 
-    def build(self, module: Any) -> Any:
-        """Compile a scheduled module; see `Backend`."""
+    def build(self, module: Any) -> tuple[Any, str | None]:
+        """Compile a scheduled module; see `Backend`. Its code has no identity yet."""
         built = cuda_build.build(module, self._target)
         self._resources = built.resources
-        return built.library
+        return built.library, None
 
     def open(self) -> Any:
         """Return TVM's device; see `Backend`."""
@@ -143,6 +159,16 @@ def run_failure(error: BaseException) -> FailureKind:
     text = str(error).lower()
     short = any(phrase in text for phrase in _OUT_OF_MEMORY)
     return FailureKind.OUT_OF_MEMORY if short else FailureKind.RUN_ERROR
+
+
+def _code_id(llvm_ir: str) -> str:
+    """Identify optimised LLVM IR, whatever the things in it are called."""
+    numbers: dict[str, str] = {}
+
+    def number(name: re.Match[str]) -> str:
+        return numbers.setdefault(name[0].strip(":%"), f"%{len(numbers)}")
+
+    return hashlib.sha256(_LOCAL_NAME.sub(number, llvm_ir).encode()).hexdigest()
 
 
 def _bind_threads(threads: int) -> None:

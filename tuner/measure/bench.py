@@ -4,31 +4,27 @@ Building and timing never overlap. Every candidate has a child of its own, which
 waits; so one that crashes or hangs costs itself only, and finals can be interleaved.
 """
 
-import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import OrderedDict
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from schedules import detect, intrinsics
-from schedules.records import (
-    DEFAULT_TRACE,
-    Candidate,
-    Failure,
-    FailureKind,
-    MeasureResult,
-    Purpose,
-    Verification,
-)
+from schedules.records import DEFAULT_TRACE, Candidate, FailureKind, MeasureResult, Purpose
 from schedules.target import Target
-from tuner.measure import child, timing
+from tuner.measure import child, finals, noise, timing
+from tuner.measure.entry import Entry
 from tuner.measure.forked import ChildFailedError, ForkedChild, wait_readable
+from tuner.measure.kernel import Assignment, timer_overhead_secs
+from tuner.measure.noise import Noise
 from tuner.measure.protocol import MeasureBatch
 from tuner.measure.reference import reference_batch
 
-BUILD_KINDS = (FailureKind.BUILD_ERROR, FailureKind.BUILD_TIMEOUT)
-RUN_KINDS = (FailureKind.RUN_ERROR, FailureKind.RUN_TIMEOUT)
+CODES_KEPT = 4096
+"""So many results are remembered by their code; a result takes about a kilobyte."""
+OVERHEAD_SECS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +34,11 @@ class Deadlines:
     Attributes
     ----------
     build_secs : float
-        For replay and code generation.
+        For replay and code generation, at most.
+    slow_build_secs : float
+        Even a build that takes far longer than the others of its batch may take this.
+    slow_build_factor : float
+        So much longer than their median is far longer.
     run_secs : float
         For one command of a trial.
     final_run_secs : float
@@ -46,32 +46,21 @@ class Deadlines:
     """
 
     build_secs: float = 20.0
+    slow_build_secs: float = 3.0
+    slow_build_factor: float = 20.0
     run_secs: float = 10.0
     final_run_secs: float = 120.0
 
+    def of_build(self, finished_secs: Sequence[float]) -> float:
+        """Return what a build may take, from what others of its batch took.
 
-@dataclass
-class _Entry:
-    """A candidate on its way through a batch."""
-
-    place: int
-    candidate: Candidate
-    child: ForkedChild
-    build_secs: float | None = None
-    run_secs: tuple[float, ...] = ()
-    busy_cores: float | None = None
-    failure: Failure | None = None
-    verification: Verification | None = None
-    conditions: Mapping[str, str | int] = field(default_factory=dict)
-
-    def result(self) -> MeasureResult:
-        return MeasureResult(
-            run_secs=self.run_secs if self.failure is None else (),
-            failure=self.failure,
-            build_secs=self.build_secs,
-            verification=self.verification,
-            conditions=self.conditions,
-        )
+        A build that never ends would hold up its batch for `build_secs`. Once a quarter of a batch
+        of 16 is built, the usual time is known well enough.
+        """
+        if len(finished_secs) < 4:
+            return self.build_secs
+        usual_secs = self.slow_build_factor * median(finished_secs)
+        return min(self.build_secs, max(self.slow_build_secs, usual_secs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +76,14 @@ class Measured:
     place: int
     result: MeasureResult
     busy_cores: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Timed:
+    """The first candidate that compiled to some code, with its result."""
+
+    trace_id: str
+    result: MeasureResult
 
 
 class Bench:
@@ -116,22 +113,21 @@ class Bench:
         self._builders = builders
         self._deadlines = deadlines
         self._interrupt = interrupt
+        self._timed: OrderedDict[tuple[str, str, str], _Timed] = OrderedDict()
+        self._overhead_nanosecs: int | None = None
 
     def measure(self, batch: MeasureBatch, seed: int) -> Generator[Measured, None, None]:
         """Yield every candidate's result as it comes; see `tuner.measure.protocol.Measurer`."""
         for candidate in batch.candidates:
             # Once for all children.
             intrinsics.register_named(candidate.trace)
-        entries: list[_Entry] = []
+        entries: list[Entry] = []
         try:
             for entry in self._built(batch, entries):
                 yield self._measured(entry)
             waiting = [entry for entry in entries if entry.failure is None]
             if batch.purpose is Purpose.TRIAL:
-                for entry in waiting:
-                    self._run_trial(entry, batch.incumbent_secs)
-                    entry.child.close()
-                    yield self._measured(entry)
+                yield from self._run_trials(batch, waiting)
             else:
                 yield from self._run_finals(batch, waiting, seed)
         finally:
@@ -141,56 +137,58 @@ class Bench:
     def reference(self, target: Target) -> MeasureResult:
         """Build and run the reference kernel, in the same way as candidates."""
         batch = reference_batch(target)
-        entry = _Entry(0, batch.candidates[0], self._fork(batch, target, batch.candidates[0].trace))
+        entry = self._entry(batch, 0, batch.candidates[0])
+        run_secs = self._deadlines.run_secs
         try:
-            deadline = time.monotonic() + self._deadlines.build_secs
-            entry.build_secs = entry.child.answer(deadline, BUILD_KINDS)["built_secs"]
-            first_secs = self._order(entry, self._deadlines.run_secs, order="first")["first_secs"]
-            plan = timing.reference_plan(first_secs)
-            self._time(entry, plan.calls, plan.repeats, self._deadlines.run_secs)
-            entry.run_secs = entry.run_secs[timing.REFERENCE_WARM_UP :]
-        except ChildFailedError as failed:
-            entry.failure = failed.failure
+            entry.take_build(time.monotonic() + self._deadlines.build_secs)
+            first = entry.failure is None and entry.order(run_secs, order="first")
+            if first:
+                plan = timing.reference_plan(first["first_secs"])
+                entry.run(run_secs, order="time", calls=plan.calls, repeats=plan.repeats)
+                entry.run_secs = entry.run_secs[timing.REFERENCE_WARM_UP :]
         finally:
             entry.child.close()
         return entry.result()
 
-    @staticmethod
-    def _measured(entry: _Entry) -> Measured:
+    def _measured(self, entry: Entry) -> Measured:
         return Measured(place=entry.place, result=entry.result(), busy_cores=entry.busy_cores)
 
-    def _built(self, batch: MeasureBatch, entries: list[_Entry]) -> Iterator[_Entry]:
+    # --- builds ----------------------------------------------------------------------------------
+
+    def _built(self, batch: MeasureBatch, entries: list[Entry]) -> Iterator[Entry]:
         """Build all candidates, `builders` at a time; yield those that failed."""
         pending = list(enumerate(batch.candidates))
-        building: list[tuple[_Entry, float]] = []
+        building: dict[int, float] = {}
+        finished_secs: list[float] = []
         while pending or building:
             while pending and len(building) < self._builders:
                 place, candidate = pending.pop(0)
-                entry = _Entry(place, candidate, self._fork(batch, batch.target, candidate.trace))
-                entries.append(entry)
-                building.append((entry, time.monotonic() + self._deadlines.build_secs))
-            entry, deadline = self._next_built(building)
-            building = [item for item in building if item[0] is not entry]
-            try:
-                entry.build_secs = entry.child.answer(deadline, BUILD_KINDS)["built_secs"]
-            except ChildFailedError as failed:
-                entry.failure = failed.failure
+                entries.append(self._entry(batch, place, candidate))
+                building[place] = time.monotonic()
+            allowed_secs = self._deadlines.of_build(finished_secs)
+            entry = entries[self._next_built(entries, building, allowed_secs)]
+            entry.take_build(building.pop(entry.place) + allowed_secs)
+            if entry.failure is not None:
                 yield entry
+            elif entry.build_secs is not None:
+                finished_secs.append(entry.build_secs)
 
     @staticmethod
-    def _next_built(building: list[tuple[_Entry, float]]) -> tuple[_Entry, float]:
-        """Wait until one of the builds has ended or is overdue."""
-        first_deadline = min(deadline for _, deadline in building)
-        left_secs = max(0.0, first_deadline - time.monotonic())
-        waited_on = [entry.child.fileno for entry, _ in building]
-        ready = wait_readable(waited_on, left_secs)
-        for entry, deadline in building:
-            if entry.child.fileno in ready:
-                return entry, deadline
-        return min(building, key=lambda item: item[1])
+    def _next_built(
+        entries: Sequence[Entry], building: dict[int, float], allowed_secs: float
+    ) -> int:
+        """Wait until one of the builds has ended or is overdue, and return its place."""
+        oldest = min(building, key=lambda place: building[place])
+        left_secs = building[oldest] + allowed_secs - time.monotonic()
+        ready = wait_readable([entries[place].child.fileno for place in building], left_secs)
+        ended = (place for place in building if entries[place].child.fileno in ready)
+        return next(ended, oldest)
+
+    def _entry(self, batch: MeasureBatch, place: int, candidate: Candidate) -> Entry:
+        return Entry(place, candidate, self._fork(batch, batch.target, candidate.trace))
 
     def _fork(self, batch: MeasureBatch, target: Target, trace: str) -> ForkedChild:
-        assignment = child.Assignment(
+        assignment = Assignment(
             workload=batch.workload,
             target=target,
             trace=trace,
@@ -210,98 +208,119 @@ class Bench:
 
         return ForkedChild(body, interrupt=self._interrupt)
 
-    def _run_trial(self, entry: _Entry, incumbent_secs: float | None) -> None:
-        try:
-            first_secs = self._order(entry, self._deadlines.run_secs, order="first")["first_secs"]
-            plan = timing.trial_plan(first_secs, incumbent_secs)
-            self._time(entry, plan.calls, plan.repeats, self._deadlines.run_secs)
-        except ChildFailedError as failed:
-            entry.failure = failed.failure
+    # --- trials ----------------------------------------------------------------------------------
+
+    def _run_trials(self, batch: MeasureBatch, entries: Sequence[Entry]) -> Iterator[Measured]:
+        settle = self._settle_for(batch)
+        machine = settle() if entries else Noise.CALM
+        incumbent_secs = batch.incumbent_secs
+        for entry in entries:
+            known = self._find_duplicate(batch, entry, incumbent_secs)
+            if known is not None:
+                entry.child.close()
+                yield Measured(place=entry.place, result=known, busy_cores=None)
+                continue
+            entry.note({"noise": machine.value, **self._timer_conditions(batch)})
+            self._run_trial(entry, incumbent_secs)
+            leads = _leads(entry.result(), incumbent_secs)
+            if leads and machine is not Noise.DISTURBED and settle() is not Noise.CALM:
+                # What follows is measured against it, so it must be right.
+                machine = self._run_again(entry, incumbent_secs, settle)
+            entry.child.close()
+            result = entry.result()
+            if result.latency_secs is not None:
+                incumbent_secs = min(result.latency_secs, incumbent_secs or result.latency_secs)
+            self._remember(batch, entry, result)
+            yield self._measured(entry)
+
+    def _run_trial(self, entry: Entry, incumbent_secs: float | None) -> None:
+        entry.run(self._deadlines.run_secs, order="trial", incumbent_secs=incumbent_secs)
+
+    def _run_again(self, entry: Entry, incumbent_secs: float | None, settle: Any) -> Noise:
+        entry.run_secs = ()
+        self._run_trial(entry, incumbent_secs)
+        calm = settle() is Noise.CALM
+        entry.note({"noise": (Noise.REPEATED if calm else Noise.DISTURBED).value})
+        return Noise.CALM if calm else Noise.DISTURBED
+
+    @staticmethod
+    def _settle_for(batch: MeasureBatch) -> Any:
+        """Return what waits for a calm machine; a GPU does not care who has the cores."""
+        return (lambda: Noise.CALM) if batch.target.kind == "cuda" else noise.settle
+
+    def _find_duplicate(
+        self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None
+    ) -> MeasureResult | None:
+        """Return the result of an earlier candidate with the same code, as this one's."""
+        known = self._timed.get(_code_key(batch, entry))
+        # The same candidate once more is asked for on purpose.
+        if known is None or known.trace_id == entry.candidate.trace_id:
+            return None
+        bound_secs = known.result.censored_secs
+        if bound_secs is not None and not timing.is_given_up(bound_secs, incumbent_secs):
+            # It lost against a faster incumbent than this one.
+            return None
+        return replace(known.result, build_secs=entry.build_secs, duplicate_of=known.trace_id)
+
+    def _remember(self, batch: MeasureBatch, entry: Entry, result: MeasureResult) -> None:
+        # A failure may have had another reason than the code.
+        if entry.code_id is None or result.failure is not None:
+            return
+        known = _Timed(trace_id=entry.candidate.trace_id, result=result)
+        self._timed[_code_key(batch, entry)] = known
+        while len(self._timed) > CODES_KEPT:
+            self._timed.popitem(last=False)
+
+    # --- finals ----------------------------------------------------------------------------------
 
     def _run_finals(
-        self, batch: MeasureBatch, entries: list[_Entry], seed: int
+        self, batch: MeasureBatch, entries: Sequence[Entry], seed: int
     ) -> Iterator[Measured]:
-        with tempfile.TemporaryDirectory(prefix="tunesmith-") as directory:
-            reference = Path(directory) / "reference.npz"
-            source = self._write_reference(batch, reference, seed)
-            for entry in entries:
-                self._check(entry, seed, reference, source)
-        self._interleave([entry for entry in entries if entry.failure is None])
+        deadline_secs = self._deadlines.final_run_secs
+        # On a CPU in any case: what a GPU should give is not asked of that GPU.
+        target = detect.native_target() if batch.target.kind == "cuda" else batch.target
+        forked = self._fork(batch, target, DEFAULT_TRACE)
+        writer = Entry(-1, batch.candidates[0], forked)
+        try:
+            writer.take_build(time.monotonic() + self._deadlines.build_secs)
+            finals.check(entries, writer, seed, deadline_secs)
+        finally:
+            writer.child.close()
+        passed = [entry for entry in entries if entry.failure is None]
+        finals.interleave(passed, deadline_secs, self._settle_for(batch))
         for entry in entries:
+            entry.note(self._timer_conditions(batch))
             entry.child.close()
             yield self._measured(entry)
 
-    def _write_reference(self, batch: MeasureBatch, reference: Path, seed: int) -> str | Failure:
-        # On a CPU in any case: what a GPU should give is not asked of that GPU.
-        target = detect.native_target() if batch.target.kind == "cuda" else batch.target
-        writer = _Entry(-1, batch.candidates[0], self._fork(batch, target, DEFAULT_TRACE))
+    def _timer_conditions(self, batch: MeasureBatch) -> dict[str, str | int]:
+        """Say what the clock adds to a repeat; measured once, in a child of its own."""
+        if batch.target.kind == "cuda":
+            return {}
+        if self._overhead_nanosecs is None:
+            self._overhead_nanosecs = self._measure_overhead()
+        return {"timer_overhead_nanosecs": self._overhead_nanosecs}
+
+    def _measure_overhead(self) -> int:
+        def body(commands: Any, answers: Any) -> None:
+            child.confine(cpu_secs=int(OVERHEAD_SECS))
+            child.answer(answers, {"overhead_secs": timer_overhead_secs()})
+
+        forked = ForkedChild(body, interrupt=self._interrupt)
         try:
-            writer.child.answer(time.monotonic() + self._deadlines.build_secs, BUILD_KINDS)
-            answer = self._order(
-                writer,
-                self._deadlines.final_run_secs,
-                order="reference",
-                seed=seed,
-                reference=str(reference),
-            )
-        except ChildFailedError as failed:
-            return failed.failure
+            kinds = (FailureKind.RUN_ERROR, FailureKind.RUN_TIMEOUT)
+            told = forked.answer(time.monotonic() + OVERHEAD_SECS, kinds)
+        except ChildFailedError:
+            return 0
         finally:
-            writer.child.close()
-        return str(answer["source"])
+            forked.close()
+        return round(float(told["overhead_secs"]) * 1e9)
 
-    def _check(self, entry: _Entry, seed: int, reference: Path, source: str | Failure) -> None:
-        if isinstance(source, Failure):
-            entry.failure = Failure(
-                kind=FailureKind.RUN_ERROR,
-                detail=f"the reference output could not be computed: {source.detail}",
-            )
-            return
-        try:
-            answer = self._order(
-                entry,
-                self._deadlines.final_run_secs,
-                order="check",
-                seed=seed,
-                reference=str(reference),
-                source=source,
-            )
-        except ChildFailedError as failed:
-            entry.failure = failed.failure
-            return
-        entry.verification = Verification(**answer)
-        if not entry.verification.passed:
-            entry.failure = Failure(
-                kind=FailureKind.WRONG_OUTPUT,
-                detail=f"error {entry.verification.error:.3g} is over the tolerance "
-                f"{entry.verification.tolerance:.3g} against {entry.verification.reference}",
-            )
 
-    def _interleave(self, entries: list[_Entry]) -> None:
-        plans = {}
-        for entry in entries:
-            try:
-                answer = self._order(entry, self._deadlines.final_run_secs, order="first")
-                plans[entry.place] = timing.final_plan(answer["first_secs"])
-            except ChildFailedError as failed:
-                entry.failure = failed.failure
-        for round_number in range(timing.FINAL_ROUNDS):
-            for entry in entries:
-                plan = plans.get(entry.place)
-                if entry.failure is not None or plan is None or round_number >= plan.repeats:
-                    continue
-                try:
-                    self._time(entry, plan.calls, 1, self._deadlines.final_run_secs)
-                except ChildFailedError as failed:
-                    entry.failure = failed.failure
+def _code_key(batch: MeasureBatch, entry: Entry) -> tuple[str, str, str]:
+    return batch.workload.workload_id, batch.target.target_id, entry.code_id or ""
 
-    def _time(self, entry: _Entry, calls: int, repeats: int, deadline_secs: float) -> None:
-        answer = self._order(entry, deadline_secs, order="time", calls=calls, repeats=repeats)
-        entry.run_secs += tuple(answer["run_secs"])
-        entry.conditions = {**entry.conditions, **answer["conditions"]}
-        entry.busy_cores = max(entry.busy_cores or 0.0, answer["busy_cores"])
 
-    @staticmethod
-    def _order(entry: _Entry, deadline_secs: float, **message: Any) -> dict[str, Any]:
-        entry.child.command(message)
-        return entry.child.answer(time.monotonic() + deadline_secs, RUN_KINDS)
+def _leads(result: MeasureResult, incumbent_secs: float | None) -> bool:
+    latency_secs = result.latency_secs
+    return latency_secs is not None and (incumbent_secs is None or latency_secs < incumbent_secs)

@@ -7,9 +7,11 @@ from types import TracebackType
 from schedules.errors import UnavailableError
 from schedules.records import Environment, MeasureResult
 from schedules.target import Target
+from schedules.workload import OperatorCall, Workload
 from tuner.client import convert, wire
 from tuner.measure.connection import HostConnection
 from tuner.measure.protocol import MeasureBatch
+from tuner.sandbox import resolve_command, resolved
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,22 @@ class LocalMeasurer:
         self._connection: HostConnection | None = None
         self._batches = 0
         self.busy_cores: dict[int, float | None] = {}
+
+    def start(self) -> None:
+        """Start the host process, and do not wait for it; the first use does it otherwise."""
+        self._connected()
+
+    def resolve(self, call: OperatorCall) -> Workload:
+        """Write the program of a checked operator call, in a child of the host.
+
+        Raises
+        ------
+        InputError
+            TVM refuses the program.
+        UnavailableError
+            No host process can be kept alive.
+        """
+        return resolved(self._connected().ask(resolve_command(call)))
 
     def describe(self) -> tuple[Target, Environment]:
         """Return the device's native target and environment.

@@ -1,36 +1,69 @@
-"""The measurement protocol: how often a kernel is called, and how long.
+"""The measurement protocol: how often a kernel is called, how long, and under which conditions.
 
-Version 1. The cache is warm: every timed call follows another call on the same buffers. A trial
-has one untimed call, one that shows its rough latency, then `TRIAL_REPEATS` repeats of at least
-`TRIAL_REPEAT_SECS` each; one that is over `HOPELESS` times the incumbent gets
-`TRIAL_CALLS_AT_LEAST` single calls instead. A final has up to `FINAL_ROUNDS` rounds; in each round
-every candidate has one repeat of at least `FINAL_REPEAT_SECS`, so that what disturbs the machine
-disturbs all of them alike.
+Version 2. All of it holds for one process per candidate, TVM's threads on the target's cores, and
+buffers with guard zones around them.
+
+A trial is a race against the incumbent, the fastest trial so far. One call warms up and one shows
+the rough latency; then repeats of at least `TRIAL_REPEAT_SECS` follow. A candidate that is over
+`HOPELESS_AT_ONCE` times the incumbent after a call, or over `HOPELESS` times after the first
+repeats, is given up: what is stored is a bound, the fastest call that was seen. Of a call during
+which a core was taken away, `PREEMPTION_SECS` do not count, and a warm-up counts only if it takes
+over `WARM_UP_SECS`, as starting threads and touching pages do not. One that is no contender, as it
+is over `CONTENDER` times the incumbent, ends after `TRIAL_REPEATS_AT_LEAST` repeats. A contender
+gets more, until the interval of its median is within `TRIAL_NARROW` of it, or after `TRIAL_REPEATS`
+repeats or `TRIAL_SECS`.
+
+A final goes in rounds; in each round every candidate has one repeat of at least
+`FINAL_REPEAT_SECS`, so that what disturbs the machine disturbs all of them alike. After
+`FINAL_ROUNDS_AT_LEAST` rounds a candidate that is clearly slower than the fastest ends; the others
+have `CONTENDER_ROUNDS_AT_LEAST` and go on until their intervals are within `FINAL_NARROW`, or until
+`FINAL_ROUNDS` or `FINAL_SECS`.
+
+The cache is ``warm`` where nothing else is asked for: every timed call follows another one on the
+same buffers. A workload whose program has the attribute `CACHE_ATTRIBUTE` with the value ``cold``
+has its caches flushed before every timed call, and then a repeat is one call.
+
+A repeat in which the system took a core away from the kernel is timed again, unless that happens
+all the time, or the repeat takes over `PREEMPTED_REPEAT_SECS` and it hardly matters; see also
+`tuner.measure.noise`.
 
 The reference kernel has `REFERENCE_REPEATS` short repeats; the first `REFERENCE_WARM_UP` of them,
 while clocks and caches settle, are not reported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from math import ceil, sqrt
 from statistics import median
 
-TRIAL_REPEATS = 5
-TRIAL_REPEAT_SECS = 0.01
-TRIAL_CALLS_AT_LEAST = 2
+TRIAL_REPEATS_AT_LEAST = 4
+TRIAL_REPEATS = 12
+TRIAL_REPEAT_SECS = 0.004
 TRIAL_SECS = 1.0
-HOPELESS = 3.0
+TRIAL_NARROW = 0.02
+WARM_UP_SECS = 0.02
+HOPELESS_AT_ONCE = 4.0
+HOPELESS = 2.0
+CONTENDER = 1.25
 
-FINAL_ROUNDS = 15
+FINAL_ROUNDS = 40
 FINAL_ROUNDS_AT_LEAST = 3
-FINAL_REPEAT_SECS = 0.02
-FINAL_SECS = 3.0
+CONTENDER_ROUNDS_AT_LEAST = 7
+FINAL_REPEAT_SECS = 0.01
+FINAL_SECS = 1.2
+FINAL_NARROW = 0.01
+
+PREEMPTED_AT_MOST = 6
+PREEMPTED_REPEAT_SECS = 0.05
+PREEMPTION_SECS = 0.02
 
 REFERENCE_REPEATS = 240
 REFERENCE_REPEAT_SECS = 0.004
 REFERENCE_WARM_UP = 40
 REFERENCE_CALLS_AT_MOST = 64
+
+CACHE_ATTRIBUTE = "tunesmith.cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +82,96 @@ class RepeatPlan:
     repeats: int
 
 
-def trial_plan(first_secs: float, incumbent_secs: float | None) -> RepeatPlan:
-    """Plan a trial from the seconds of its first call."""
-    if incumbent_secs is not None and first_secs > HOPELESS * incumbent_secs:
-        return RepeatPlan(calls=1, repeats=TRIAL_CALLS_AT_LEAST)
-    calls = max(1, ceil(TRIAL_REPEAT_SECS / max(first_secs, 1e-9)))
-    affordable = int(TRIAL_SECS / max(calls * first_secs, 1e-9))
-    return RepeatPlan(
-        calls=calls, repeats=min(TRIAL_REPEATS, max(TRIAL_CALLS_AT_LEAST, affordable))
-    )
+class Verdict(Enum):
+    """How a trial goes on."""
+
+    MORE = auto()
+    ENOUGH = auto()
+    GIVEN_UP = auto()
 
 
-def final_plan(first_secs: float) -> RepeatPlan:
-    """Plan a final: one repeat in each of so many rounds."""
-    calls = max(1, ceil(FINAL_REPEAT_SECS / max(first_secs, 1e-9)))
-    affordable = int(FINAL_SECS / max(calls * first_secs, 1e-9))
-    return RepeatPlan(
-        calls=calls, repeats=min(FINAL_ROUNDS, max(FINAL_ROUNDS_AT_LEAST, affordable))
-    )
+def calls_per_repeat(first_secs: float, repeat_secs: float) -> int:
+    """Return how many calls fill a repeat, from the seconds of one call."""
+    return max(1, ceil(repeat_secs / max(first_secs, 1e-9)))
+
+
+def is_hopeless(call_secs: float, incumbent_secs: float | None, *, preempted: bool) -> bool:
+    """Whether one call is so slow that no other is needed.
+
+    Parameters
+    ----------
+    call_secs, incumbent_secs : float
+        Of the call, and of the fastest trial so far, if there is one.
+    preempted : bool
+        Whether a core was taken away meanwhile, which may have cost it up to `PREEMPTION_SECS`.
+    """
+    own_secs = call_secs - PREEMPTION_SECS if preempted else call_secs
+    return incumbent_secs is not None and own_secs > HOPELESS_AT_ONCE * incumbent_secs
+
+
+def is_given_up(bound_secs: float, incumbent_secs: float | None) -> bool:
+    """Whether a candidate no call of which took less is clearly slower than the incumbent."""
+    return incumbent_secs is not None and bound_secs > HOPELESS * incumbent_secs
+
+
+def judge_trial(
+    run_secs: Sequence[float], incumbent_secs: float | None, spent_secs: float
+) -> Verdict:
+    """Decide how a trial goes on after some repeats.
+
+    Parameters
+    ----------
+    run_secs : sequence of float
+        At least one repeat.
+    incumbent_secs : float or None
+        The fastest trial so far.
+    spent_secs : float
+        What timing this candidate has taken.
+    """
+    fastest = min(run_secs)
+    if len(run_secs) > 1 and is_given_up(fastest, incumbent_secs):
+        return Verdict.GIVEN_UP
+    if len(run_secs) > 1 and spent_secs > TRIAL_SECS:
+        return Verdict.ENOUGH
+    if len(run_secs) < TRIAL_REPEATS_AT_LEAST:
+        return Verdict.MORE
+    contends = incumbent_secs is None or fastest <= CONTENDER * incumbent_secs
+    wide = interval_width(run_secs) > TRIAL_NARROW
+    return Verdict.MORE if contends and wide and len(run_secs) < TRIAL_REPEATS else Verdict.ENOUGH
+
+
+def final_round(
+    run_secs: Mapping[int, Sequence[float]], spent_secs: Mapping[int, float]
+) -> list[int]:
+    """Return which finalists need another round.
+
+    Parameters
+    ----------
+    run_secs : Mapping[int, sequence of float]
+        Repeats of every finalist that has not failed, by any number.
+    spent_secs : Mapping[int, float]
+        What timing each of them has taken.
+    """
+    young = [place for place, secs in run_secs.items() if len(secs) < FINAL_ROUNDS_AT_LEAST]
+    if young:
+        return young
+    intervals = {place: median_interval(secs) for place, secs in run_secs.items()}
+    fastest = min(intervals, key=lambda place: median(run_secs[place]), default=None)
+    return [
+        place
+        for place, secs in run_secs.items()
+        if len(secs) < FINAL_ROUNDS
+        and spent_secs[place] < FINAL_SECS
+        and fastest is not None
+        and intervals[place][0] <= intervals[fastest][1]
+        and (len(secs) < CONTENDER_ROUNDS_AT_LEAST or interval_width(secs) > FINAL_NARROW)
+    ]
+
+
+def interval_width(run_secs: Sequence[float]) -> float:
+    """Return the width of `median_interval` as a fraction of the median."""
+    low, high = median_interval(run_secs)
+    return (high - low) / median(run_secs)
 
 
 def reference_plan(first_secs: float) -> RepeatPlan:

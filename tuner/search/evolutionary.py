@@ -46,15 +46,26 @@ class EvolutionarySearch:
         Equal seeds and equal results make equal proposals.
     model : CostModel
         Ranks candidates; fitted by `tell`, owned by this search.
+    threads : int
+        How many threads extract features. The engine itself has one: with more, its proposals
+        would depend on their timing.
     """
 
     def __init__(
-        self, *, workload: Workload, target: Target, space: str, seed: int, model: CostModel
+        self,
+        *,
+        workload: Workload,
+        target: Target,
+        space: str,
+        seed: int,
+        model: CostModel,
+        threads: int = 1,
     ) -> None:
         self._workload = workload
         self._target = target
         self._module = module_of(workload)
         self._model = model
+        self._threads = threads
         self._random = np.random.default_rng(seed)
         self._known = {trace_id(DEFAULT_TRACE)}
         self._proposed: dict[str, Any] = {}
@@ -163,7 +174,9 @@ class EvolutionarySearch:
             return None
 
     def _features(self, schedules: Sequence[Any]) -> FloatMatrix:
-        return extract(schedules, workload=self._workload, target=self._target)
+        return extract(
+            schedules, workload=self._workload, target=self._target, threads=self._threads
+        )
 
     def _commit(self, schedule: Any, result: MeasureResult) -> None:
         """Show a success to the engine, which mutates the best of what it was shown."""

@@ -1,7 +1,9 @@
 """A search strategy whose work happens in a process of its own."""
 
+import os
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 
@@ -12,20 +14,43 @@ from schedules.workload import Workload
 from tuner.client import convert
 from tuner.search.pool import search_pool
 from tuner.search.protocol import Trial
-from tuner.search.step import StepRequest, TrialWire, propose
+from tuner.search.step import StepRequest, TrialWire, prepare, propose
+
+
+def warm_pool() -> ProcessPoolExecutor:
+    """Make a pool of one process that gets ready for its first search at once."""
+    pool = search_pool(1)
+    pool.submit(prepare)
+    return pool
 
 
 class LocalSearch:
-    """Runs `tuner.search.step.propose` in a pool of one; implements `SearchStrategy`."""
+    """Runs `tuner.search.step.propose` in a pool of one; implements `SearchStrategy`.
 
-    def __init__(self, *, workload: Workload, target: Target, space: str, seed: int) -> None:
+    Parameters
+    ----------
+    workload, target, space, seed
+        As for `tuner.search.evolutionary.EvolutionarySearch`.
+    pool : ProcessPoolExecutor or None
+        From `warm_pool`, and owned by this search from now on; one of its own by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        workload: Workload,
+        target: Target,
+        space: str,
+        seed: int,
+        pool: ProcessPoolExecutor | None = None,
+    ) -> None:
         self._workload = convert.workload_to_wire(workload)
         self._target = target
         self._space = space
         self._seed = seed
         self._search_id = uuid.uuid4().hex
         self._trials: list[TrialWire] = []
-        self._pool = search_pool(1)
+        self._pool = pool or warm_pool()
 
     def ask(self, count: int) -> list[Candidate]:
         """Propose candidates; see `SearchStrategy`.
@@ -43,6 +68,7 @@ class LocalSearch:
             seed=self._seed,
             trials=tuple(self._trials),
             count=count,
+            threads=len(os.sched_getaffinity(0)),
         )
         try:
             proposed = self._pool.submit(propose, request).result()

@@ -30,6 +30,8 @@ class StepRequest:
         All trials of the workload on the target so far, oldest first.
     count : int
         How many candidates are wanted.
+    threads : int
+        How many threads may extract features; what is proposed does not depend on it.
     """
 
     search_id: str
@@ -39,6 +41,12 @@ class StepRequest:
     seed: int
     trials: tuple[TrialWire, ...]
     count: int
+    threads: int = 1
+
+
+def prepare() -> None:
+    """Load what steps need."""
+    from tuner.search import warm  # noqa: F401
 
 
 def propose(request: StepRequest) -> tuple[wire.CandidateWire, ...]:

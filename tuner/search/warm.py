@@ -53,4 +53,5 @@ def _start(request: StepRequest) -> EvolutionarySearch:
         space=request.space,
         seed=request.seed + len(request.trials),
         model=XgbCostModel(seed=request.seed),
+        threads=request.threads,
     )

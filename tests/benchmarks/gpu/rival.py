@@ -11,13 +11,14 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.gpu.cases import cases
-from tuner.measure.timing import FINAL_ROUNDS, final_plan
+from tuner.measure.timing import FINAL_REPEAT_SECS, calls_per_repeat
 
+REPEATS = 15
 _COPY_BYTES = 2 * 2**30
 
 
 def timed(torch: Any, function: Callable[[], Any]) -> float:
-    """Return the median seconds of one call, by the plan of a final."""
+    """Return the median seconds of one call, in repeats as long as those of a final."""
 
     def run(calls: int) -> float:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -31,8 +32,8 @@ def timed(torch: Any, function: Callable[[], Any]) -> float:
 
     for _ in range(3):
         function()
-    plan = final_plan(run(1))
-    return median(run(plan.calls) for _ in range(FINAL_ROUNDS))
+    calls = calls_per_repeat(run(1), FINAL_REPEAT_SECS)
+    return median(run(calls) for _ in range(REPEATS))
 
 
 def measure(name: str) -> dict[str, float | str]:

@@ -37,6 +37,28 @@ def test_failures_have_no_speed_even_where_all_failed() -> None:
     assert dataset([1.0, nan, nan], [1, 1, 2]).relative_speed().tolist() == [1.0, 0.0, 0.0]
 
 
+def test_a_bound_is_the_most_that_a_speed_can_be() -> None:
+    results = [MeasureResult(run_secs=(1.0,)), MeasureResult(censored_secs=4.0)]
+
+    made = Dataset.from_results(np.zeros((2, 1), dtype=np.float32), results, group=7)
+
+    assert made.relative_speed().tolist() == [1.0, 0.25]
+    assert made.censored.tolist() == [False, True]
+    assert not made.failed.any()
+    assert made.extended(made).rows(np.array([1, 2])).censored.tolist() == [True, False]
+
+
+def test_a_failure_has_no_bound() -> None:
+    with pytest.raises(ContractError, match="bound"):
+        Dataset(
+            features=np.zeros((1, 1), dtype=np.float32),
+            latency_secs=np.array([np.nan]),
+            groups=np.ones(1, dtype=np.int64),
+            flops=np.zeros(1),
+            censored=np.array([True]),
+        )
+
+
 def test_results_become_rows_but_for_those_lost_with_their_worker() -> None:
     results = [
         MeasureResult(run_secs=(3.0, 1.0, 2.0)),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,21 @@ def test_the_seed_changes_the_model(dataset: Dataset) -> None:
 def test_threads_must_be_positive() -> None:
     with pytest.raises(ContractError, match="at least 1"):
         XgbCostModel(threads=0)
+
+
+def test_censored_rows_may_be_predicted_slower_than_their_bound(dataset: Dataset) -> None:
+    """Half of the rows were given up at a fifth of their latency: that must not make them fast."""
+    column = dataset.features[:, 7]
+    latency_secs = 1.0 + 15.0 * column.astype(np.float64)
+    censored = np.arange(len(latency_secs)) % 2 == 0
+    bounds = np.where(censored, np.minimum(latency_secs, 2.1), latency_secs)
+    known_slow = censored & (latency_secs > 2.1)
+    told, untold, again = (XgbCostModel() for _ in range(3))
+    told.fit(replace(dataset, latency_secs=bounds, censored=known_slow))
+    untold.fit(replace(dataset, latency_secs=bounds))
+    again.fit(replace(dataset, latency_secs=bounds, censored=known_slow))
+
+    slow = dataset.features[censored & (latency_secs > 8)]
+
+    assert told.predict(slow).mean() < untold.predict(slow).mean() - 0.5
+    assert again.version == told.version

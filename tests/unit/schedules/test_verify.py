@@ -7,6 +7,7 @@ from schedules import verify
 from schedules.errors import ContractError
 from schedules.ir import workload_from_call, workload_from_ir
 from schedules.operators import find_operator
+from schedules.workload import TensorSpec
 from tests import programs
 
 
@@ -73,3 +74,25 @@ def test_ir_workloads_have_no_numpy_reference():
     workload = workload_from_ir(programs.ir_json(programs.scale(8)))
     with pytest.raises(ContractError):
         verify.reference_outputs(workload, verify.random_inputs(workload.tensors, 1))
+
+
+def test_a_constant_output_is_a_trap_where_the_reference_varies():
+    wanted = np.array([[1.0, 1.0 + 1e-7]], dtype=np.float32)
+    constant = np.ones_like(wanted)
+    assert verify.find_trap([constant], [wanted]) == "its output is constant"
+    assert verify.find_trap([constant], [constant]) is None
+    assert verify.find_trap([wanted], [wanted]) is None
+
+
+def test_an_output_that_is_not_finite_is_a_trap_where_the_reference_is():
+    wanted = np.ones(2, dtype=np.float32)
+    found = np.array([1.0, np.nan], dtype=np.float32)
+    assert verify.find_trap([found], [wanted]) == "its output is not finite"
+
+
+def test_inputs_for_timing_repeat_their_values_and_are_quick_to_make():
+    tensors = [TensorSpec(name="A", shape=(4, 100), dtype="float32")]
+    [full] = verify.random_inputs(tensors, seed=3)
+    [tiled] = verify.random_inputs(tensors, seed=3, distinct=100)
+    assert len(np.unique(full)) > 390
+    np.testing.assert_array_equal(tiled, np.tile(full[0], (4, 1)))

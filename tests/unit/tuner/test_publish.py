@@ -1,6 +1,8 @@
 """Finalists, and what is published of them."""
 
-from schedules.records import Best, FailureKind, Purpose, Tier, default_candidate
+from dataclasses import replace
+
+from schedules.records import Best, FailureKind, MeasureResult, Purpose, Tier, default_candidate
 from tests.records import candidate, record
 from tuner.publish import FINALISTS, choose_best, select_finalists
 
@@ -34,6 +36,12 @@ def test_the_stored_best_defends_its_place():
 def test_without_a_successful_trial_only_the_default_is_a_finalist():
     failed = record(candidate(1), failure=FailureKind.BUILD_ERROR)
     assert select_finalists([failed], None) == [default_candidate()]
+
+
+def test_a_candidate_that_was_given_up_is_neither_a_finalist_nor_a_best():
+    given_up = replace(record(candidate(1), 1.0), result=MeasureResult(censored_secs=1e-9))
+    assert select_finalists([given_up], None) == [default_candidate()]
+    assert choose_best([replace(given_up, purpose=Purpose.FINAL)]) is None
 
 
 def test_the_fastest_verified_final_is_chosen_with_its_speedup():

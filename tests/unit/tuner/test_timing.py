@@ -6,29 +6,67 @@ from statistics import median
 import pytest
 
 from tuner.measure import timing
+from tuner.measure.timing import Verdict
+
+INCUMBENT = 1e-3
 
 
 @pytest.mark.parametrize("first_secs", [1e-7, 1e-6, 1e-4, 1e-2, 0.3, 5.0])
-def test_trials_are_short_and_never_single_calls(first_secs):
-    plan = timing.trial_plan(first_secs, None)
-    assert plan.calls * plan.repeats >= timing.TRIAL_CALLS_AT_LEAST
-    spent_secs = first_secs * plan.calls * plan.repeats
-    assert spent_secs <= max(1.1 * timing.TRIAL_SECS, timing.TRIAL_CALLS_AT_LEAST * first_secs)
+def test_short_kernels_are_called_often_enough_for_the_clock(first_secs):
+    calls = timing.calls_per_repeat(first_secs, timing.TRIAL_REPEAT_SECS)
+    assert calls * first_secs >= 0.999 * timing.TRIAL_REPEAT_SECS
+    assert calls == 1 or (calls - 1) * first_secs < 1.001 * timing.TRIAL_REPEAT_SECS
 
 
-def test_short_kernels_are_called_often_enough_for_the_clock():
-    plan = timing.trial_plan(1e-6, None)
-    assert plan.calls * 1e-6 >= timing.TRIAL_REPEAT_SECS
+@pytest.mark.parametrize(
+    ("slower", "verdict"),
+    [(2.1, Verdict.GIVEN_UP), (1.9, Verdict.ENOUGH), (1.3, Verdict.ENOUGH), (0.5, Verdict.ENOUGH)],
+)
+def test_only_candidates_of_over_twice_the_incumbent_are_given_up(slower, verdict):
+    steady = [slower * INCUMBENT] * timing.TRIAL_REPEATS_AT_LEAST
+    assert timing.judge_trial(steady, INCUMBENT, 0.1) is verdict
 
 
-def test_hopeless_candidates_get_the_least():
-    plan = timing.trial_plan(0.04, 0.01)
-    assert (plan.calls, plan.repeats) == (1, timing.TRIAL_CALLS_AT_LEAST)
+def test_one_slow_repeat_gives_nobody_up():
+    assert timing.judge_trial([9 * INCUMBENT], INCUMBENT, 0.1) is Verdict.MORE
+    assert timing.judge_trial([9 * INCUMBENT, INCUMBENT], INCUMBENT, 0.1) is Verdict.MORE
 
 
-def test_finals_have_more_rounds_than_trials_have_repeats():
-    assert timing.final_plan(1e-3).repeats > timing.trial_plan(1e-3, None).repeats
-    assert timing.final_plan(10.0).repeats == timing.FINAL_ROUNDS_AT_LEAST
+def test_one_call_gives_up_what_preemption_cannot_explain():
+    assert timing.is_hopeless(4.1 * INCUMBENT, INCUMBENT, preempted=False)
+    assert not timing.is_hopeless(4.1 * INCUMBENT, INCUMBENT, preempted=True)
+    assert timing.is_hopeless(timing.PREEMPTION_SECS + 4.1 * INCUMBENT, INCUMBENT, preempted=True)
+
+
+def test_nobody_is_given_up_without_an_incumbent():
+    assert not timing.is_hopeless(100.0, None, preempted=False)
+    assert timing.judge_trial([100.0, 100.0], None, 0.1) is not Verdict.GIVEN_UP
+
+
+def test_contenders_are_timed_until_they_are_certain():
+    wide = [INCUMBENT, 1.1 * INCUMBENT] * 3
+    assert timing.judge_trial(wide, INCUMBENT, 0.1) is Verdict.MORE
+    assert timing.judge_trial(wide * 2, INCUMBENT, 0.1) is Verdict.ENOUGH
+    assert timing.judge_trial(wide, INCUMBENT, 2 * timing.TRIAL_SECS) is Verdict.ENOUGH
+    assert timing.judge_trial([2.1 * secs for secs in wide], INCUMBENT, 0.1) is Verdict.GIVEN_UP
+    assert timing.judge_trial([1.5 * secs for secs in wide], INCUMBENT, 0.1) is Verdict.ENOUGH
+
+
+def test_clearly_slower_finalists_end_after_a_few_rounds():
+    certain = [1.0] * timing.CONTENDER_ROUNDS_AT_LEAST
+    wide = [0.9, 1.1] * timing.CONTENDER_ROUNDS_AT_LEAST
+    slow = [5.0, 5.5, 6.0]
+    spent = dict.fromkeys(range(3), 0.0)
+    assert timing.final_round({0: certain, 1: wide, 2: slow}, spent) == [1]
+    assert timing.final_round({0: certain, 1: wide[:2], 2: slow}, spent) == [1]
+    assert timing.final_round({0: certain[:3], 1: wide, 2: slow}, spent) == [0, 1]
+    assert timing.final_round({}, {}) == []
+
+
+def test_finals_end_in_time():
+    wide = [0.9, 1.1] * timing.CONTENDER_ROUNDS_AT_LEAST
+    assert timing.final_round({0: wide}, {0: timing.FINAL_SECS}) == []
+    assert timing.final_round({0: wide * timing.FINAL_ROUNDS}, {0: 0.0}) == []
 
 
 def test_the_interval_holds_the_median_of_the_sample():

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
-from tuner.client import wire
+from schedules.records import MeasureResult
+from tests.records import candidate, record
+from tuner.client import convert, wire
 
 
 @pytest.mark.parametrize(
@@ -31,3 +35,19 @@ def test_checks_have_run_times_or_a_failure(body):
 def test_other_checks_are_refused(body):
     with pytest.raises(ValidationError):
         wire.CheckRequest.model_validate(body)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        MeasureResult(censored_secs=0.5, build_secs=0.1),
+        MeasureResult(run_secs=(1.0, 2.0), duplicate_of="a" * 64, conditions={"noise": "calm"}),
+    ],
+)
+def test_bounds_and_pointers_cross_the_wire(result):
+    assert convert.result_from_wire(convert.result_to_wire(result)) == result
+
+
+def test_a_record_with_a_bound_crosses_the_wire():
+    given_up = replace(record(candidate(1), 1.0), result=MeasureResult(censored_secs=0.5))
+    assert convert.record_from_wire(convert.record_to_wire(given_up)).result == given_up.result

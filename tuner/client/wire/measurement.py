@@ -26,6 +26,10 @@ class ResultWire(Wire):
 
     run_secs: list[RunSecs] = Field(default_factory=list)
     failure: FailureWire | None = None
+    censored_secs: RunSecs | None = None
+    """Set, without runtimes, for a candidate that was given up: no call took less."""
+    duplicate_of: str | None = None
+    """Trace id of the candidate with the same code, whose measurement this repeats."""
     build_secs: float | None = None
     verification: VerificationWire | None = None
     conditions: dict[str, str | int] = Field(default_factory=dict)

@@ -129,6 +129,10 @@ class RecordView(Wire):
     trace_id: str
     run_secs: list[float]
     latency_secs: float | None
+    censored_secs: float | None = None
+    """Set, without a latency, where timing was given up as clearly slow: no call took less."""
+    duplicate_of: str | None = None
+    """Trace id of the candidate with the same code, whose measurement this repeats."""
     build_secs: float | None
     failure: FailureKind | None
     failure_detail: str | None
@@ -150,6 +154,7 @@ class TrialView(Wire):
     purpose: Purpose
     origin: Origin
     latency_secs: float | None
+    censored_secs: float | None = None
     failure: FailureKind | None
     created_at: datetime
 

@@ -1,0 +1,340 @@
+"""`make bench-measure`: the measurement engine beside stock MetaSchedule's, on this machine.
+
+Run as ``python -m tests.benchmarks.bench_measure``; what was finished is remembered, and a later
+run of the same commit goes on there. QUICK=1 runs two operators with few candidates.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import exp, log
+from statistics import median
+from typing import Any
+
+from schedules.records import DEFAULT_TRACE
+from tests.benchmarks.measure.cases import CASES, Case
+from tests.benchmarks.measure.daemon import daemon_shift
+from tests.benchmarks.report import Checkpoint, Table, publish
+
+SEED = 1
+PART_SECS = 900.0
+MINUTE_SECS = 60.0
+BUSY_SECS, IDLE_SECS = 0.1, 0.2
+"""The neighbour's rhythm: one core loaded for a third of the time."""
+
+TEXT = """
+Every figure compares both sides in one run, each session and each measurement in a process of its
+own. "Stock" is TVM's MetaSchedule as it comes: `tune_tir` with its own settings for whole sessions,
+`LocalBuilder` and `LocalRunner` with theirs for given candidates.
+
+- **Sessions** of {trials} trials in TVM's own space, from the start of the process to its end:
+  loading, search, builds, timing, and (ours) the finals and the check of the published best.
+- **Candidates**: the same {trials} random candidates of that space, built and timed by both.
+- **Racing**: stock's five fastest candidates are re-measured in full (as finals, interleaved), then
+  race {races} times for each operator, among eleven others in random order, in a fresh host.
+  Counted are the races that rank the true best among the first three of the five.
+- **Published**: the published latency beside one measured in a new process a minute later or more.
+- **Noise**: the best and the default measured as finals, while nothing else runs and while another
+  process loads one core for {busy:.1f} s of every {period:.1f} s; for stock, the same candidate by
+  its runner.
+- **Bad candidates**: one in ten of {faulty} crashes, hangs, or never finishes compiling.
+- **Daemon**: the reference kernel, with an idle worker daemon on the machine and without, in turns.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much is measured."""
+
+    cases: tuple[Case, ...] = CASES
+    trials: int = 64
+    races: int = 5
+    faulty: int = 1000
+    turns: int = 4
+
+
+QUICK = Scale(cases=CASES[:2], trials=16, races=2, faulty=100, turns=1)
+
+
+def main() -> None:
+    """Run everything and write it down."""
+    quick = os.environ.get("QUICK") == "1"
+    scale = QUICK if quick else Scale()
+    print(f"this takes about {'5' if quick else '60'} minutes", file=sys.stderr, flush=True)
+    done = Checkpoint("bench-measure-quick" if quick else "bench-measure")
+    found = [(case, _of_case(done, scale, case)) for case in scale.cases]
+    faulty = done.part("faulty", lambda: _run("faulty", None, str(scale.faulty)))
+    daemon = done.part("daemon", lambda: daemon_shift(scale.turns))
+    report(scale, found, faulty, daemon, quick=quick)
+
+
+def _of_case(done: Checkpoint, scale: Scale, case: Case) -> dict[str, Any]:
+    call = {"op": case.op, "args": case.args, "seed": SEED}
+
+    def part(name: str, run: Callable[[], Any]) -> Any:
+        print(f"{case.name}: {name}", file=sys.stderr, flush=True)
+        return done.part(f"{case.name}: {name}", run)
+
+    def own(order: str, **more: Any) -> Any:
+        return _run("own", {**call, **more}, order)
+
+    def stock(order: str, **more: Any) -> Any:
+        return _run("stock", {**call, "target": sample["target"], **more}, order)
+
+    sample = part("sample", lambda: own("sample", count=scale.trials))
+    traces = sample["traces"]
+    session = part("session", lambda: _timed(lambda: own("tune", trials=scale.trials)))
+    published_at = time.monotonic()
+    rival = part("stock session", lambda: _timed(lambda: stock("tune", trials=scale.trials)))
+    theirs = part("stock candidates", lambda: stock("measure", traces=traces))
+    if not any(theirs["run_secs"]):
+        raise SystemExit(f"stock could measure none of {case.name}: {theirs['errors'][:1]}")
+    ours = part("candidates", lambda: own("measure", traces=traces))
+    best = session["trace"] or DEFAULT_TRACE
+    time.sleep(max(0.0, published_at + MINUTE_SECS - time.monotonic()))
+    both = {"traces": [DEFAULT_TRACE, best]}
+    return {
+        "session": session,
+        "stock_session": rival,
+        "candidates": ours,
+        "stock_candidates": theirs,
+        "again": part("again", lambda: own("final", **both)),
+        "noisy": part("noisy", lambda: _noisily(lambda: own("final", **both))),
+        "stock_calm": part("stock calm", lambda: stock("measure", traces=[best])),
+        "stock_noisy": part(
+            "stock noisy", lambda: _noisily(lambda: stock("measure", traces=[best]))
+        ),
+        "races": part("races", lambda: _races(own, traces, theirs["run_secs"], scale.races)),
+    }
+
+
+def _races(
+    own: Callable[..., Any], traces: Sequence[str], stock_secs: Sequence[float | None], races: int
+) -> list[bool]:
+    """Say of each race whether the best of stock's first five came in among the first three."""
+    timed = [place for place, secs in enumerate(stock_secs) if secs is not None]
+    top = sorted(timed, key=lambda place: stock_secs[place] or 0.0)[:5]
+    full = own("final", traces=[traces[place] for place in top])["latencies"]
+    truth = min((secs, place) for secs, place in zip(full, top, strict=True) if secs is not None)[1]
+    chance = random.Random(SEED)
+    others = [place for place in range(len(traces)) if place not in top]
+    orders = []
+    for _ in range(races):
+        order = [*top, *chance.sample(others, min(11, len(others)))]
+        chance.shuffle(order)
+        orders.append(order)
+    found = own("race", traces=list(traces), orders=orders)["latencies"]
+    won = []
+    for order, latencies in zip(orders, found, strict=True):
+        ranked = sorted(
+            (secs, place)
+            for secs, place in zip(latencies, order, strict=True)
+            if secs is not None and place in top
+        )
+        won.append(truth in [place for _, place in ranked[:3]])
+    return won
+
+
+def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    started = time.perf_counter()
+    found = run()
+    return {**found, "wall_secs": time.perf_counter() - started}
+
+
+def _noisily(run: Callable[[], Any]) -> Any:
+    with _neighbour():
+        return run()
+
+
+@contextmanager
+def _neighbour() -> Iterator[None]:
+    """Load one core for a third of the time."""
+    process = multiprocessing.get_context("spawn").Process(target=_load, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _load() -> None:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    while True:
+        until = time.perf_counter() + BUSY_SECS
+        while time.perf_counter() < until:
+            pass
+        time.sleep(IDLE_SECS)
+
+
+def _run(module: str, given: Any, order: str) -> Any:
+    """Run one side's part in a process of its own and read its answer."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", f"tests.benchmarks.measure.{module}", order],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=PART_SECS,
+        check=False,
+        env={**os.environ, "TVM_NUM_THREADS": str(len(os.sched_getaffinity(0)))},
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{module} {order} failed: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def report(
+    scale: Scale,
+    found: Sequence[tuple[Case, dict[str, Any]]],
+    faulty: dict[str, Any],
+    daemon: dict[str, Any],
+    *,
+    quick: bool,
+) -> None:
+    """Write tables and keys."""
+    ratios = [_ratio(item, "session") for _, item in found]
+    measuring = [_ratio(item, "candidates") for _, item in found]
+    errors = [
+        abs(_change(item["session"]["latency_secs"], _best(item["again"]))) for _, item in found
+    ]
+    shifts = [abs(_change(_best(item["again"]), _best(item["noisy"]))) for _, item in found]
+    stock_shifts = [abs(_stock_shift(item)) for _, item in found]
+    races = [won for _, item in found for won in item["races"]]
+    publish(
+        "bench-measure",
+        title="The measurement engine",
+        text=TEXT.format(
+            trials=scale.trials,
+            races=scale.races,
+            busy=BUSY_SECS,
+            period=BUSY_SECS + IDLE_SECS,
+            faulty=scale.faulty,
+        ),
+        tables=[
+            _speed_table(scale, found),
+            _trust_table(found),
+            _summary_table(faulty, daemon),
+        ],
+        keys={
+            "trials_per_minute_ratio": _geomean(ratios),
+            "trials_per_minute_ratio_min": min(ratios),
+            "candidates_ratio": _geomean(measuring),
+            "racing_top3": sum(races) / len(races),
+            "races": len(races),
+            "published_error_median": median(errors),
+            "published_error_max": max(errors),
+            "noise_shift": max(shifts),
+            "stock_noise_shift": max(stock_shifts),
+            "faulty_lost": faulty["candidates"]
+            - faulty["measured"]
+            - sum(faulty["expected"].values()),
+            "faulty_left": sum(map(len, faulty["left"].values())),
+            "faulty_grown_mb": faulty["grown_mb"],
+            "daemon_shift": daemon["shift"],
+            "daemon_spread": daemon["spread"],
+        },
+        quick=quick,
+    )
+
+
+def _speed_table(scale: Scale, found: Sequence[tuple[Case, dict[str, Any]]]) -> Table:
+    def rate(part: dict[str, Any]) -> float:
+        return 60 * scale.trials / float(part["wall_secs"])
+
+    return Table(
+        title="Trials per minute",
+        columns=["operator", "session", "stock session", "ratio", "given", "stock given", "ratio"],
+        rows=[
+            [
+                case.name,
+                rate(item["session"]),
+                rate(item["stock_session"]),
+                _ratio(item, "session"),
+                rate(item["candidates"]),
+                rate(item["stock_candidates"]),
+                _ratio(item, "candidates"),
+            ]
+            for case, item in found
+        ],
+    )
+
+
+def _trust_table(found: Sequence[tuple[Case, dict[str, Any]]]) -> Table:
+    return Table(
+        title="Published latencies",
+        columns=["operator", "ms", "later", "with neighbour", "stock with neighbour", "races won"],
+        rows=[
+            [
+                case.name,
+                1e3 * item["session"]["latency_secs"],
+                _percent(_error(item)),
+                _percent(_shift(item)),
+                _percent(_stock_shift(item)),
+                f"{sum(item['races'])} of {len(item['races'])}",
+            ]
+            for case, item in found
+        ],
+    )
+
+
+def _summary_table(faulty: dict[str, Any], daemon: dict[str, Any]) -> Table:
+    failures = ", ".join(f"{count} {kind}" for kind, count in faulty["failures"].items())
+    return Table(
+        title="Bad candidates and the daemon",
+        columns=["what", "found"],
+        rows=[
+            ["measured", f"{faulty['measured']} of {faulty['candidates']}"],
+            ["failed", failures],
+            ["left behind", sum(map(len, faulty["left"].values()))],
+            ["host's memory grew by (MB)", faulty["grown_mb"]],
+            ["median with daemon", _percent(daemon["shift"])],
+            ["spread with daemon", _percent(daemon["spread"])],
+            ["spread without", _percent(daemon["spread_without"])],
+        ],
+    )
+
+
+def _ratio(item: dict[str, Any], part: str) -> float:
+    return float(item[f"stock_{part}"]["wall_secs"] / item[part]["wall_secs"])
+
+
+def _best(final: dict[str, Any]) -> float:
+    latency_secs = final["latencies"][-1]
+    if latency_secs is None:
+        raise SystemExit("a published best could not be measured again")
+    return float(latency_secs)
+
+
+def _error(item: dict[str, Any]) -> float:
+    return _change(item["session"]["latency_secs"], _best(item["again"]))
+
+
+def _shift(item: dict[str, Any]) -> float:
+    return _change(_best(item["again"]), _best(item["noisy"]))
+
+
+def _stock_shift(item: dict[str, Any]) -> float:
+    return _change(item["stock_calm"]["run_secs"][0], item["stock_noisy"]["run_secs"][0])
+
+
+def _change(before: float, after: float) -> float:
+    return after / before - 1
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:+.2f} %"
+
+
+def _geomean(values: Sequence[float]) -> float:
+    return exp(sum(map(log, values)) / len(values))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""One built candidate inside its child: what it does on the host's orders.
+
+=============  ====================================================================
+order          answer
+=============  ====================================================================
+``trial``      the whole race against the incumbent, see `tuner.measure.timing`
+``first``      the seconds of one call after a warm-up
+``time``       so many repeats in a row
+``repeat``     one repeat in which no core was taken away, if there is one
+``check``      how the output on fresh inputs compares with the reference
+``reference``  computes that reference and writes it to a file
+=============  ====================================================================
+"""
+
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import tvm
+
+from schedules import verify
+from schedules.ir import module_of
+from schedules.target import Target
+from schedules.workload import Workload
+from tuner.measure import timing
+from tuner.measure.backend import Conditions, backend_for
+from tuner.measure.buffers import Buffers
+from tuner.measure.timing import Verdict
+
+DISTINCT_VALUES = 2**16
+"""How many random values inputs have that are only timed; the rest repeats them."""
+TRIAL_CHUNK = 2
+"""Repeats between two decisions in a trial."""
+FLUSH_BYTES_AT_LEAST = 2**25
+SLOW_CALL_SECS = 0.02
+"""A kernel that takes longer is timed from Python, whose microseconds it does not notice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What one child is for.
+
+    Attributes
+    ----------
+    trace : str
+        Canonical trace of the candidate.
+    threads : int
+        Threads of TVM's pool: the target's cores.
+    device : str
+        ``cpu``, or the GPU of a ``cuda`` target, as in ``cuda:0``.
+    """
+
+    workload: Workload
+    target: Target
+    trace: str
+    threads: int
+    device: str = "cpu"
+
+
+class Kernel:
+    """A built candidate with its buffers.
+
+    Parameters
+    ----------
+    assignment : Assignment
+        What to build.
+
+    Raises
+    ------
+    InvalidTraceError
+        The trace does not apply to the workload.
+
+    Attributes
+    ----------
+    build_secs : float
+        How long replay and code generation took.
+    code_id : str or None
+        Equal for candidates that compile to the same code; None where the device cannot tell.
+    """
+
+    def __init__(self, assignment: Assignment) -> None:
+        # Read by TVM when its pool starts, which is at the first parallel call of this process.
+        os.environ["TVM_NUM_THREADS"] = str(assignment.threads)
+        started = time.perf_counter()
+        self._workload = assignment.workload
+        module = module_of(assignment.workload)
+        self._cold = str((module["main"].attrs or {}).get(timing.CACHE_ATTRIBUTE)) == "cold"
+        self._backend = backend_for(assignment.target, assignment.device)
+        scheduled = self._backend.schedule(assignment.trace, module)
+        self._library, self.code_id = self._backend.build(scheduled)
+        self.build_secs = time.perf_counter() - started
+        self._conditions: Conditions = {
+            "cache": "cold" if self._cold else "warm",
+            "threads": assignment.threads,
+        }
+        self._opened: Any = None
+        self._buffers: Buffers | None = None
+        self._repeats = self._preempted = 0
+        self._call_secs = 0.0
+
+    def obey(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry out an order and return the answer."""
+        orders: dict[str, Callable[[], dict[str, Any]]] = {
+            "trial": lambda: self._trial(command["incumbent_secs"]),
+            "first": self._first,
+            "time": lambda: self._time(command["calls"], command["repeats"]),
+            "repeat": lambda: self._repeat(command["calls"]),
+            "check": lambda: self._check(
+                command["seed"], Path(command["reference"]), command["source"]
+            ),
+            "reference": lambda: self._reference(command["seed"], Path(command["reference"])),
+        }
+        return orders[command["order"]]()
+
+    def _trial(self, incumbent_secs: float | None) -> dict[str, Any]:
+        started = time.perf_counter()
+        before = _preemptions()
+        first_secs = self._warm_up()
+        if first_secs < timing.WARM_UP_SECS or not self._is_hopeless(
+            first_secs, incumbent_secs, before
+        ):
+            before = _preemptions()
+            first_secs = self._evaluate(1, 1)[0]
+        if self._is_hopeless(first_secs, incumbent_secs, before):
+            return self._given_up(first_secs)
+        calls = timing.calls_per_repeat(first_secs, timing.TRIAL_REPEAT_SECS)
+        hopeless_secs = inf if incumbent_secs is None else timing.HOPELESS_AT_ONCE * incumbent_secs
+        run_secs: list[float] = []
+        busy_cores, verdict = 0.0, Verdict.MORE
+        while verdict is Verdict.MORE:
+            answer = self._repeat(calls, TRIAL_CHUNK, hopeless_secs)
+            run_secs += answer["run_secs"]
+            busy_cores = max(busy_cores, answer["busy_cores"])
+            spent_secs = time.perf_counter() - started
+            verdict = timing.judge_trial(run_secs, incumbent_secs, spent_secs)
+        if verdict is Verdict.GIVEN_UP:
+            return self._given_up(min(run_secs))
+        return {**answer, "run_secs": run_secs, "busy_cores": busy_cores}
+
+    @staticmethod
+    def _is_hopeless(call_secs: float, incumbent_secs: float | None, before: int) -> bool:
+        preempted = _preemptions() != before
+        return timing.is_hopeless(call_secs, incumbent_secs, preempted=preempted)
+
+    def _given_up(self, bound_secs: float) -> dict[str, Any]:
+        return {
+            "run_secs": [],
+            "censored_secs": bound_secs,
+            "busy_cores": None,
+            "conditions": self._conditions,
+        }
+
+    def _first(self) -> dict[str, Any]:
+        self._warm_up()
+        return {"first_secs": self._evaluate(1, 1)[0]}
+
+    def _warm_up(self) -> float:
+        """Start threads and touch pages, by one call; return its seconds."""
+        if self._buffers is None:
+            self._fill(seed=0, distinct=DISTINCT_VALUES)
+        [self._call_secs] = self._call_slowly(1)
+        return self._call_secs
+
+    def _repeat(self, calls: int, repeats: int = 1, hopeless_secs: float = inf) -> dict[str, Any]:
+        """Time again what was preempted, unless that happens all the time or hardly matters."""
+        while True:
+            before = _preemptions()
+            answer = self._time(1 if self._cold else calls, repeats)
+            self._repeats += repeats
+            if _preemptions() == before:
+                break
+            self._preempted += repeats
+            limit = timing.PREEMPTED_AT_MOST + self._repeats / 2
+            long = self._call_secs > timing.PREEMPTED_REPEAT_SECS
+            if long or self._preempted > limit or min(answer["run_secs"]) > hopeless_secs:
+                break
+        if self._preempted:
+            self._conditions["preempted_repeats"] = self._preempted
+        return {**answer, "conditions": self._conditions}
+
+    def _time(self, calls: int, repeats: int) -> dict[str, Any]:
+        cpu_started, started = time.process_time(), time.perf_counter()
+        run_secs, conditions = self._backend.timed(lambda: self._evaluate(calls, repeats))
+        wall_secs = time.perf_counter() - started
+        self._conditions.update(conditions)
+        return {
+            "run_secs": run_secs,
+            "busy_cores": (time.process_time() - cpu_started) / max(wall_secs, 1e-9),
+            "conditions": self._conditions,
+        }
+
+    def _evaluate(self, calls: int, repeats: int) -> list[float]:
+        assert self._buffers is not None
+        if self._call_secs > SLOW_CALL_SECS and not self._cold:
+            run_secs = [median(self._call_slowly(calls)) for _ in range(repeats)]
+            self._call_secs = min(run_secs)
+            if self._call_secs > SLOW_CALL_SECS:
+                return run_secs
+            # Only the call before was slow: the warm-up, or a disturbed one.
+        flush = {"cache_flush_bytes": _flush_bytes()} if self._cold else {}
+        evaluate = self._library.time_evaluator(
+            "main", self._device, number=calls, repeat=repeats, **flush
+        )
+        return [float(value) for value in evaluate(*self._buffers.arguments).results]
+
+    def _call_slowly(self, calls: int) -> list[float]:
+        """Time single calls from here; the evaluator would add an untimed call to each repeat."""
+        assert self._buffers is not None
+        secs = []
+        for _ in range(calls):
+            started = time.perf_counter()
+            self._library["main"](*self._buffers.arguments)
+            self._device.sync()
+            secs.append(time.perf_counter() - started)
+        return secs
+
+    def _check(self, seed: int, reference: Path, source: str) -> dict[str, Any]:
+        buffers = self._run_once(seed)
+        outputs = buffers.outputs
+        with np.load(reference) as stored:
+            expected = [stored[f"arr_{place}"] for place in range(len(outputs))]
+        checked = verify.compare(self._workload, outputs, expected, source)
+        problem = buffers.damage() or verify.find_trap(outputs, expected)
+        return {
+            "verification": {
+                "reference": checked.reference,
+                "tolerance": checked.tolerance,
+                "error": checked.error,
+                "passed": checked.passed and problem is None,
+            },
+            "problem": problem,
+        }
+
+    def _reference(self, seed: int, reference: Path) -> dict[str, Any]:
+        """Write what the output should be: by NumPy's formula, or else by this kernel."""
+        if self._workload.call is not None:
+            inputs = verify.random_inputs(self._workload.tensors, seed)
+            outputs, source = verify.reference_outputs(self._workload, inputs), "numpy"
+        else:
+            outputs = [output.astype(_wide(output)) for output in self._run_once(seed).outputs]
+            source = "unscheduled"
+        with reference.open("wb") as file:
+            np.savez(file, *outputs)
+        return {"source": source}
+
+    def _run_once(self, seed: int) -> Buffers:
+        buffers = self._fill(seed)
+        self._library["main"](*buffers.arguments)
+        return buffers
+
+    @property
+    def _device(self) -> Any:
+        """The device, opened at its first use: a build leaves it alone."""
+        if self._opened is None:
+            self._opened = self._backend.open()
+        return self._opened
+
+    def _fill(self, seed: int, distinct: int | None = None) -> Buffers:
+        values = verify.random_inputs(self._workload.tensors, seed, distinct=distinct)
+        self._buffers = Buffers(self._workload.tensors, values, self._device)
+        return self._buffers
+
+
+def timer_overhead_secs() -> float:
+    """Return what the clock and the call add to a repeat of one call: that of an empty kernel."""
+    function = tvm.tirx.PrimFunc([], tvm.tirx.Evaluate(0)).with_attr("global_symbol", "main")
+    empty = tvm.IRModule({"main": function})
+    library = tvm.tirx.build(empty, target=tvm.target.Target({"kind": "llvm"}))
+    results = library.time_evaluator("main", tvm.cpu(), number=1, repeat=200)().results
+    return float(np.median([float(value) for value in results]))
+
+
+def _preemptions() -> int:
+    """Count how often the system took a core away from a thread of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _flush_bytes() -> int:
+    """Return how much to write so that nothing else stays in the caches."""
+    sizes = [
+        int(path.read_text().strip().removesuffix("K")) * 1024
+        for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    ]
+    return max(FLUSH_BYTES_AT_LEAST, *(2 * size for size in sizes))
+
+
+def _wide(output: np.ndarray) -> type:
+    return np.int64 if output.dtype.kind in "iub" else np.float64
