@@ -128,18 +128,18 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureResult:
-    """What came of building and running one candidate: runtimes, a failure, or a bound.
+    """What came of building and running one candidate: runtimes, a bound, or a failure.
 
     Attributes
     ----------
     run_secs : tuple of float
-        Seconds of one call, one value per repeat, in the order of measuring; empty on failure and
-        where the candidate was given up.
+        Seconds of one call, one value per repeat, in the order of measuring; empty on failure.
     failure : Failure or None
         Why there are no runtimes, or none that count, as the output is wrong.
     censored_secs : float or None
-        Set, instead of runtimes, where timing was given up because the candidate is clearly slower
-        than the incumbent: no call took less than this.
+        Set where timing was given up because the candidate is clearly slower than the incumbent:
+        no call took less than this. `run_secs` then holds what was seen until then, which is too
+        little for a latency.
     duplicate_of : str or None
         Trace id of the candidate that compiles to the same code. That one was timed; this result
         repeats what it gave.
@@ -164,7 +164,8 @@ class MeasureResult:
     @property
     def latency_secs(self) -> float | None:
         """Median of the repeats; None after a failure and where there is only a bound."""
-        return median(self.run_secs) if self.run_secs and self.failure is None else None
+        counts = self.run_secs and self.failure is None and self.censored_secs is None
+        return median(self.run_secs) if counts else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,8 +191,8 @@ def record_values(record: TuningRecord) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The result has neither runtimes nor a bound nor a failure, or runtimes and a bound, or a
-        number is not finite.
+        The result has neither runtimes nor a failure, or a bound without runtimes or beside a
+        failure, or a number is not finite.
     """
     result = record.result
     _check_outcome(record.record_id, result)
@@ -234,14 +234,12 @@ def record_values(record: TuningRecord) -> dict[str, Any]:
 
 
 def _check_outcome(record_id: str, result: MeasureResult) -> None:
-    if result.censored_secs is not None and (result.run_secs or result.failure is not None):
+    if not result.run_secs and result.failure is None:
+        raise InputError(f"the result of {record_id} has neither runtimes nor a failure")
+    if result.censored_secs is not None and (not result.run_secs or result.failure is not None):
         raise InputError(
-            f"the result of {record_id} has a bound beside its runtimes or its failure; "
-            "a candidate that was given up has the bound alone"
-        )
-    if not result.run_secs and result.failure is None and result.censored_secs is None:
-        raise InputError(
-            f"the result of {record_id} has neither runtimes nor a failure nor a bound"
+            f"the result of {record_id} has a bound beside a failure, or without the runtimes that "
+            "it comes from"
         )
 
 

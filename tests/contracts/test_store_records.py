@@ -42,7 +42,7 @@ INFINITE: Any = {"mhz": float("inf")}
 def test_bounds_and_pointers_to_equal_code_are_kept(store: Store) -> None:
     stock(store)
     wanted = [
-        record(1, result=MeasureResult(censored_secs=0.25, build_secs=0.1)),
+        record(1, result=MeasureResult(run_secs=(0.25,), censored_secs=0.25, build_secs=0.1)),
         record(2, result=replace(measured(), duplicate_of=candidate(1).trace_id)),
     ]
     store.add_records(wanted)
@@ -53,9 +53,10 @@ def test_bounds_and_pointers_to_equal_code_are_kept(store: Store) -> None:
     "result",
     [
         MeasureResult(),
-        replace(measured(), censored_secs=1.0),
+        MeasureResult(censored_secs=1.0),
         replace(failed(), censored_secs=1.0),
-        MeasureResult(censored_secs=float("inf")),
+        replace(measured(), failure=failed().failure, censored_secs=1.0),
+        replace(measured(), censored_secs=float("inf")),
     ],
 )
 def test_a_result_that_is_not_exactly_one_thing_is_refused(

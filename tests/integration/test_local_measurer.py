@@ -88,10 +88,9 @@ def test_a_hopeless_candidate_is_given_up_with_a_bound(measurer, target, matmul)
         incumbent_secs=1e-9,
     )
     for _, result in measurer.measure(batch):
-        assert result.run_secs == ()
         assert result.failure is None
         assert result.latency_secs is None
-        assert result.censored_secs > 2e-9
+        assert result.censored_secs == min(result.run_secs) > 2e-9
 
 
 def test_equal_code_is_measured_once_and_the_second_result_says_so(measurer, target, matmul):

@@ -129,7 +129,7 @@ class Kernel:
             before = _preemptions()
             first_secs = self._evaluate(1, 1)[0]
         if self._is_hopeless(first_secs, incumbent_secs, before):
-            return self._given_up(first_secs)
+            return self._given_up([first_secs])
         calls = timing.calls_per_repeat(first_secs, timing.TRIAL_REPEAT_SECS)
         hopeless_secs = inf if incumbent_secs is None else timing.HOPELESS_AT_ONCE * incumbent_secs
         run_secs: list[float] = []
@@ -141,7 +141,7 @@ class Kernel:
             spent_secs = time.perf_counter() - started
             verdict = timing.judge_trial(run_secs, incumbent_secs, spent_secs)
         if verdict is Verdict.GIVEN_UP:
-            return self._given_up(min(run_secs))
+            return self._given_up(run_secs)
         return {**answer, "run_secs": run_secs, "busy_cores": busy_cores}
 
     @staticmethod
@@ -149,10 +149,10 @@ class Kernel:
         preempted = _preemptions() != before
         return timing.is_hopeless(call_secs, incumbent_secs, preempted=preempted)
 
-    def _given_up(self, bound_secs: float) -> dict[str, Any]:
+    def _given_up(self, run_secs: list[float]) -> dict[str, Any]:
         return {
-            "run_secs": [],
-            "censored_secs": bound_secs,
+            "run_secs": run_secs,
+            "censored_secs": min(run_secs),
             "busy_cores": None,
             "conditions": self._conditions,
         }

@@ -38,7 +38,10 @@ def test_failures_have_no_speed_even_where_all_failed() -> None:
 
 
 def test_a_bound_is_the_most_that_a_speed_can_be() -> None:
-    results = [MeasureResult(run_secs=(1.0,)), MeasureResult(censored_secs=4.0)]
+    results = [
+        MeasureResult(run_secs=(1.0,)),
+        MeasureResult(run_secs=(4.0, 4.5), censored_secs=4.0),
+    ]
 
     made = Dataset.from_results(np.zeros((2, 1), dtype=np.float32), results, group=7)
 

@@ -39,7 +39,9 @@ def test_without_a_successful_trial_only_the_default_is_a_finalist():
 
 
 def test_a_candidate_that_was_given_up_is_neither_a_finalist_nor_a_best():
-    given_up = replace(record(candidate(1), 1.0), result=MeasureResult(censored_secs=1e-9))
+    given_up = replace(
+        record(candidate(1), 1.0), result=MeasureResult(run_secs=(1e-9,), censored_secs=1e-9)
+    )
     assert select_finalists([given_up], None) == [default_candidate()]
     assert choose_best([replace(given_up, purpose=Purpose.FINAL)]) is None
 

@@ -40,7 +40,7 @@ def test_other_checks_are_refused(body):
 @pytest.mark.parametrize(
     "result",
     [
-        MeasureResult(censored_secs=0.5, build_secs=0.1),
+        MeasureResult(run_secs=(0.5, 0.6), censored_secs=0.5, build_secs=0.1),
         MeasureResult(run_secs=(1.0, 2.0), duplicate_of="a" * 64, conditions={"noise": "calm"}),
     ],
 )
@@ -49,5 +49,7 @@ def test_bounds_and_pointers_cross_the_wire(result):
 
 
 def test_a_record_with_a_bound_crosses_the_wire():
-    given_up = replace(record(candidate(1), 1.0), result=MeasureResult(censored_secs=0.5))
+    given_up = replace(
+        record(candidate(1), 1.0), result=MeasureResult(run_secs=(0.5,), censored_secs=0.5)
+    )
     assert convert.record_from_wire(convert.record_to_wire(given_up)).result == given_up.result

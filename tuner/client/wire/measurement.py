@@ -27,7 +27,7 @@ class ResultWire(Wire):
     run_secs: list[RunSecs] = Field(default_factory=list)
     failure: FailureWire | None = None
     censored_secs: RunSecs | None = None
-    """Set, without runtimes, for a candidate that was given up: no call took less."""
+    """Set for a candidate that was given up: no call took less, and the runtimes are too few."""
     duplicate_of: str | None = None
     """Trace id of the candidate with the same code, whose measurement this repeats."""
     build_secs: float | None = None
