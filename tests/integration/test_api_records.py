@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schedules.records import Best, Environment, Tier
+from schedules.records import PROTOCOL_VERSION, Best, Environment, Tier
 from tests.integration.api_server import CPU, MATMUL, OTHER_CPU, Server, candidate, live_server
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -90,7 +90,7 @@ def test_records_are_filtered_and_paged_newest_first(server: Server) -> None:
     assert record["run_secs"] == [1e-3]
     assert record["latency_secs"] == 1e-3
     assert record["trace"] == json.loads(candidate(4).trace)
-    assert record["protocol_version"] == 1
+    assert record["protocol_version"] == PROTOCOL_VERSION
     failed = server.http.get("/v1/records", params={"failure": "run_timeout"}).json()["items"][0]
     assert (failed["latency_secs"], failed["failure_detail"]) == (None, "too slow")
 
