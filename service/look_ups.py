@@ -49,7 +49,7 @@ class LookUps:
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "GET":
-            ids = plain_ids(scope["query_string"])
+            ids = _plain_ids(scope["query_string"])
             found = self._services.bests.remembered(*ids) if ids else None
             if found is not None and await self._answered(found, scope, send):
                 return
@@ -84,7 +84,7 @@ class LookUps:
         return True
 
 
-def plain_ids(query: bytes) -> tuple[str, str] | None:
+def _plain_ids(query: bytes) -> tuple[str, str] | None:
     """Read the two ids of a query that is written as clients write it, None for any other."""
     first, _, second = query.partition(b"&")
     if first.startswith(b"target_id="):

@@ -2,15 +2,14 @@
 
 import hashlib
 import re
-import threading
 import time
-from collections import OrderedDict
 from typing import Any, Protocol
 
 from schedules.errors import ConflictError, InvalidTargetError
 from schedules.target import NATIVE, Target, is_tag
 from schedules.workload import OperatorCall, Workload
 from service.db.store import Store
+from service.recent import Recent
 from tuner.client import convert, wire
 
 _TARGET_ID = re.compile(r"[0-9a-f]{64}")
@@ -58,9 +57,8 @@ class Resolver:
         self._store = store
         self._parser = parser
         self._worker_due_at = time.monotonic() + worker_due_secs
-        self._lock = threading.Lock()
-        self._programs: OrderedDict[bytes, Workload] = OrderedDict()
-        self._targets: OrderedDict[str, Target] = OrderedDict()
+        self._programs: Recent[bytes, Workload] = Recent(_REMEMBERED)
+        self._targets: Recent[str, Target] = Recent(_REMEMBERED)
 
     def workload(self, request: wire.WorkloadRequest) -> Workload:
         """Make the workload of a request; it is not stored.
@@ -128,21 +126,16 @@ class Resolver:
         """
         target = Target.parse(description)
         target_id = target.target_id
-        with self._lock:
-            if target_id in self._targets:
-                return target
-        self._parser.check_target(target)
-        with self._lock:
-            _remember(self._targets, target_id, target)
+        if self._targets.get(target_id) is None:
+            self._parser.check_target(target)
+            self._targets.put(target_id, target)
         return target
 
     def _tagged(self, tag: str) -> Target:
-        with self._lock:
-            known = self._targets.get(tag)
+        known = self._targets.get(tag)
         if known is None:
             known = self._parser.tagged_target(tag)
-            with self._lock:
-                _remember(self._targets, tag, known)
+            self._targets.put(tag, known)
         return known
 
     def _native(self) -> Target:
@@ -166,19 +159,10 @@ class Resolver:
     def _program(self, text: str, name: str | None) -> Workload:
         data = text.encode()
         key = hashlib.sha256(data + b"\0" + (name or "").encode()).digest()
-        with self._lock:
-            known = self._programs.get(key)
-            if known is not None:
-                self._programs.move_to_end(key)
-                return known
+        known = self._programs.get(key)
+        if known is not None:
+            return known
         workload = self._parser.resolve_ir(text, name)
         if len(data) <= _REMEMBERED_BYTES:
-            with self._lock:
-                _remember(self._programs, key, workload)
+            self._programs.put(key, workload)
         return workload
-
-
-def _remember(memory: "OrderedDict[Any, Any]", key: object, value: object) -> None:
-    memory[key] = value
-    while len(memory) > _REMEMBERED:
-        memory.popitem(last=False)

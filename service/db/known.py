@@ -1,15 +1,10 @@
 """What is known to be in the database and never changes there, kept in memory."""
 
-import threading
-from collections import OrderedDict
-from typing import Generic, TypeVar
-
 from schedules.target import Target
 from schedules.workload import Workload
+from service.recent import Recent
 
 CAPACITY = 1024
-
-V = TypeVar("V")
 
 
 class Known:
@@ -20,9 +15,9 @@ class Known:
     """
 
     def __init__(self) -> None:
-        self._workloads: _Recent[Workload] = _Recent()
-        self._by_call: _Recent[Workload] = _Recent()
-        self._targets: _Recent[Target] = _Recent()
+        self._workloads: Recent[str, Workload] = Recent(CAPACITY)
+        self._by_call: Recent[str, Workload] = Recent(CAPACITY)
+        self._targets: Recent[str, Target] = Recent(CAPACITY)
 
     def workload(self, workload_id: str) -> Workload | None:
         """Return a workload of which the call is known too."""
@@ -48,25 +43,3 @@ class Known:
     def add_target(self, target: Target) -> None:
         """Remember a target that is in the database."""
         self._targets.put(target.target_id, target)
-
-
-class _Recent(Generic[V]):
-    """The values that were last asked for, by key."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._values: OrderedDict[str, V] = OrderedDict()
-
-    def get(self, key: str) -> V | None:
-        with self._lock:
-            value = self._values.get(key)
-            if value is not None:
-                self._values.move_to_end(key)
-            return value
-
-    def put(self, key: str, value: V) -> None:
-        with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > CAPACITY:
-                self._values.popitem(last=False)
