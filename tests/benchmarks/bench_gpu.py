@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def _parts(
         key = f"{kind}: {case.name}"
         if checkpoint.has(key) or deadline.left_secs > 0:
             print(key, file=sys.stderr, flush=True)
-            found[case.name] = checkpoint.part(key, lambda case=case: run(case))  # type: ignore[misc]
+            found[case.name] = checkpoint.part(key, partial(run, case))
     return found
 
 

@@ -13,6 +13,7 @@ import tempfile
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import ceil, exp, log
 from pathlib import Path
 from statistics import median
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
         case for case in (quick_cases() if quick else cases()) if case.name.startswith(options.only)
     ]
     with_stock = not (quick or options.no_stock)
-    partial = quick or bool(options.only) or options.no_stock
+    in_part = quick or bool(options.only) or options.no_stock
     checkpoint = Checkpoint(f"kernels{'-quick' if quick else ''}", fresh=options.fresh)
     _announce(checkpoint, chosen, with_stock)
     target, rounds = native_target(), QUICK_ROUNDS if quick else ROUNDS
@@ -112,9 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     found = [
         checkpoint.part(
             f"{case.name}: times",
-            lambda case=case: _case(  # type: ignore[misc]
-                checkpoint, case, target, rounds, with_stock
-            ),
+            partial(_case, checkpoint, case, target, rounds, with_stock),
         )
         for case in chosen
     ]
@@ -129,8 +128,8 @@ def main(arguments: Sequence[str]) -> int:
             repeat=REPEAT_SECS * 1e3,
         ),
         tables=[_table(group, found) for group in (FLOAT32, LOW, FUSED)],
-        keys={**_keys(found, peak), "complete": not partial, "notes": _notes(found)},
-        quick=partial,
+        keys={**_keys(found, peak), "complete": not in_part, "notes": _notes(found)},
+        quick=in_part,
     )
     return 0 if all(item["verified"] for item in found) else 1
 
@@ -154,7 +153,7 @@ def _case(
     for trials in _stock_trials(case, with_stock):
         stock = checkpoint.part(
             f"{case.name}: stock {trials}",
-            lambda trials=trials: _stock(case, target, trials),  # type: ignore[misc]
+            partial(_stock, case, target, trials),
         )
         if stock["trace"] is not None:
             kept[f"stock{trials}"] = stock["trace"]
