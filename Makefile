@@ -47,7 +47,7 @@ chaos: $(STAMP) ## inject every fault and count what is lost (resumable; QUICK=1
 bench-measure: $(STAMP) ## the measurement engine beside stock MetaSchedule's (an hour; QUICK=1: 5 minutes)
 	$(BIN)/python -m tests.benchmarks.bench_measure
 
-bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (16 minutes; QUICK=1: 3)
+bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (half an hour; QUICK=1: 3 minutes)
 	$(BIN)/python -m tests.benchmarks.bench_service
 
 bench-gpu: $(if $(BENCH_PYTHON),,$(STAMP)) ## tune kernels on this machine's GPU beside PyTorch (BENCH_PYTHON: one that has it)

@@ -9,6 +9,7 @@ from typing import Protocol
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp
 
 from service import errors
 from service.api import (
@@ -66,7 +67,7 @@ class Background(Protocol):
         ...
 
 
-def create_app(services: Services, *, background: Background | None = None) -> FastAPI:
+def create_app(services: Services, *, background: Background | None = None) -> ASGIApp:
     """Make the application.
 
     Parameters
@@ -108,6 +109,5 @@ def create_app(services: Services, *, background: Background | None = None) -> F
     for router in _ROUTERS:
         app.include_router(router)
     app.add_middleware(BodyGuard, max_bytes=services.settings.max_body_bytes)
-    app.add_middleware(LookUps, services=services)
     app.add_middleware(RequestMetrics, metrics=services.metrics)
-    return app
+    return LookUps(app, services=services)

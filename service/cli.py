@@ -47,6 +47,11 @@ def register(cli: click.Group) -> None:
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one. [default: 8700]"
 )
+@click.option(
+    "--share-port/--own-port",
+    default=None,
+    help="Let several API processes of this machine listen on one port. [default: --own-port]",
+)
 @_DATABASE_URL
 @_DATA_DIR
 @click.option("--with-worker", is_flag=True, help="Measure on this machine too.")

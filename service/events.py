@@ -96,10 +96,11 @@ class Events:
     def batch_ready(self, target_id: str) -> None:
         """Tell that one batch can be leased: wakes one waiting worker of its target.
 
-        One, so that a fleet of idle workers does not rush to the database for each batch. Other
-        processes are told where no worker waits in this one.
+        One, so that a fleet of idle workers does not rush to the database for each batch. Where no
+        worker waits in this process, listeners and other processes are told.
         """
         if not self.wake_workers(target_id, 1):
+            self._batches_ready(target_id)
             self._pass_on(_BATCH, target_id)
 
     def best_changed(self, workload_id: str, target_id: str) -> None:
@@ -155,10 +156,10 @@ class Events:
         return woken
 
     def on_batches(self, listener: BatchListener) -> None:
-        """Call a function with the id of a target for which another process has queued batches.
+        """Call a function with the id of a target that has batches for which nobody was woken.
 
-        Nobody is woken for those: how many there are is for the listener to find out. It is called
-        in any thread and must return at once.
+        How many there are is for the listener to find out. It is called in any thread and must
+        return at once.
         """
         self._batch_listeners.append(listener)
 

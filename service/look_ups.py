@@ -1,10 +1,11 @@
 """The short way for look-ups of bests, the product's hottest call."""
 
-from dataclasses import dataclass
+import time
 
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
+from schedules.errors import UnavailableError
 from service.api.context import Services
 from service.auth import Scope
 from service.best_cache import RenderedBest
@@ -17,21 +18,11 @@ KEEP = "private, no-cache"
 ID_LENGTH = 200
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Route:
-    """Names the route for `service.metrics`."""
-
-    path: str = PATH
-
-
-_ROUTE = _Route()
-
-
 class LookUps:
-    """ASGI middleware that answers plain look-ups whose answer is in memory.
+    """ASGI application that answers plain look-ups of what is published, in front of all else.
 
-    FastAPI would take several times as long as the answer. A query that is not written as clients
-    write it, a sender who may not read, and a best that has to be read from the database go
+    FastAPI and its middlewares would take several times as long as the answer. A query that is not
+    written as clients write it, a sender who may not read, and a best that is not there go
     FastAPI's way: what is declared on the endpoint, and how it refuses, holds for all.
 
     Parameters
@@ -45,31 +36,29 @@ class LookUps:
     def __init__(self, app: ASGIApp, *, services: Services) -> None:
         self._app = app
         self._services = services
+        self._note = services.metrics.answers_of("GET", PATH, 200)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "GET":
-            ids = _plain_ids(scope["query_string"])
-            found = self._services.bests.remembered(*ids) if ids else None
-            if found is not None and await self._answered(found, scope, send):
+            started = time.perf_counter()
+            found = await self._found(scope)
+            if found is not None:
+                await _answer(found, send)
+                self._note(time.perf_counter() - started)
                 return
         await self._app(scope, receive, send)
 
-    async def _answered(self, found: RenderedBest, scope: Connection, send: Send) -> bool:
-        """Send the best if its receiver may have it and has not got it; say whether it was."""
+    async def _found(self, scope: Connection) -> RenderedBest | None:
+        """Look the best up if its receiver may have it and has not got it."""
+        ids = _plain_ids(scope["query_string"])
         sent = dict(scope["headers"])
-        if b"if-none-match" in sent or not self._allowed(sent):
-            return False
-        scope["route"] = _ROUTE
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(found.body)).encode()),
-            (b"etag", found.etag.encode()),
-            (b"cache-control", KEEP.encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": found.body})
-        return True
+        if ids is None or b"if-none-match" in sent or not self._allowed(sent):
+            return None
+        try:
+            return await self._services.bests.look_up(*ids)
+        except UnavailableError:
+            return None
 
     def _allowed(self, sent: dict[bytes, bytes]) -> bool:
         authorization, host = sent.get(b"authorization"), sent.get(b"host", b"")
@@ -82,6 +71,17 @@ class LookUps:
         except Refusal:
             return False
         return True
+
+
+async def _answer(found: RenderedBest, send: Send) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(found.body)).encode()),
+        (b"etag", found.etag.encode()),
+        (b"cache-control", KEEP.encode()),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": found.body})
 
 
 def _plain_ids(query: bytes) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ for.
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +17,7 @@ from schedules.errors import TunesmithError
 from service.db.idle import Prospect
 from service.db.store import Store
 from service.events import Events
+from service.recent import Recent
 from tuner.jitter import jitter
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 TOUCH_EVERY_SECS = 10.0
 """How often it is noted who waits: all of them in one transaction, well before they are offline."""
 
+_AT_ONCE_SECS = 1.0
+_REMEMBERED = 10_000
 # A long list of values makes a slow statement.
 _PART = 1000
 
@@ -51,12 +54,16 @@ class Lookout:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unseen: set[str] = set()
         self._touched_at = float("-inf")
+        self._news: Counter[str] = Counter()
+        self._empty_until: dict[str, float] = {}
+        self._sent_away: Recent[str, float] = Recent(_REMEMBERED)
 
     async def has_work(self, worker_id: str, target_id: str) -> bool:
         """Say whether a worker that just came should try to lease, and note that it is there.
 
         It should where a batch is ready that no other one was sent for, and where it still has a
-        lease. It must be watching for batches already, so that none is missed after the look.
+        lease. It must be watching for batches already, so that none is missed after the look. One
+        that was sent away a moment ago costs no look of its own.
 
         Raises
         ------
@@ -64,10 +71,19 @@ class Lookout:
             The database does not answer.
         """
         self._unseen.add(worker_id)
+        now = time.monotonic()
+        came_back_at_once = now < (self._sent_away.get(worker_id) or 0.0) + _AT_ONCE_SECS
+        if came_back_at_once and now < self._empty_until.get(target_id, 0.0):
+            # It can hold no lease, and the queue is as it was at the last look.
+            return False
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._arrivals[target_id].append((worker_id, answer))
         self._look_soon(target_id)
         return await answer
+
+    def sent_away(self, worker_id: str) -> None:
+        """Note that a worker was answered that there is no work; it may ask again at once."""
+        self._sent_away.put(worker_id, time.monotonic())
 
     async def run(self) -> None:
         """Look at every target with waiting workers now and then, until cancelled."""
@@ -85,6 +101,8 @@ class Lookout:
                 await self._look(target_id)
 
     def _told(self, target_id: str) -> None:
+        self._news[target_id] += 1
+        self._empty_until.pop(target_id, None)
         if target_id in self._events.waiting_by_target():
             self._look_soon(target_id)
 
@@ -100,6 +118,7 @@ class Lookout:
         async with self._looking[target_id]:
             self._due.discard(target_id)
             arrivals = self._arrivals.pop(target_id, [])
+            news = self._news[target_id]
             try:
                 await self._touch()
                 found = await self._prospect(target_id, {worker_id for worker_id, _ in arrivals})
@@ -117,6 +136,8 @@ class Lookout:
                     continue
                 answer.set_result(worker_id in found.holders or left > 0)
                 left -= left > 0
+            if left == 0 and news == self._news[target_id]:
+                self._empty_until[target_id] = time.monotonic() + self._poll_secs
             self._events.wake_workers(target_id, left)
 
     async def _prospect(self, target_id: str, worker_ids: Collection[str]) -> Prospect:

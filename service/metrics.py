@@ -1,7 +1,7 @@
 """``/metrics``: what Prometheus reads."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -55,6 +55,17 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_LoadCollector(load))
+
+    def answers_of(self, method: str, route: str, status: int) -> Callable[[float], None]:
+        """Return what counts an answer of one kind, and the seconds that it took, at least cost."""
+        count = self.requests.labels(method, route, str(status)).inc
+        observe = self.seconds.labels(method, route).observe
+
+        def note(seconds: float) -> None:
+            count()
+            observe(seconds)
+
+        return note
 
     def text(self) -> bytes:
         """Write all metrics in Prometheus's text format."""

@@ -1,6 +1,7 @@
 """Running a server process: database, application, signals, a local worker."""
 
 import asyncio
+import gc
 import resource
 import signal
 import socket
@@ -29,6 +30,8 @@ _GRACE_SECS = 5
 _WORKER_DUE_SECS = 60.0
 _CONNECTIONS = 65536
 _SWITCH_SECS = 0.001
+# Objects made between two collections of the youngest; Python's 700 are one request's.
+_GC_THRESHOLD = 10_000
 
 
 def serve(settings: Settings, *, with_worker: bool) -> None:
@@ -144,7 +147,7 @@ def _run_api(settings: Settings, auth: Auth, store: Store, *, with_worker: bool)
     _allow_many_connections()
     # The loop's thread answers look-ups, and waits so long for each thread that is busy.
     sys.setswitchinterval(_SWITCH_SECS)
-    listener = listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port, shared=settings.share_port)
     server_url = _url(settings.host, listener.getsockname()[1])
     worker = None
     if with_worker:
@@ -200,6 +203,7 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         except SystemExit:
             raise UnavailableError("the server could not start; its log says why") from None
+        _spare_the_collector()
         _say(f"serves {self._url}")
         if self._worker is not None:
             self._worker.start()
@@ -228,8 +232,13 @@ def _signals(handler: Callable[..., None]) -> Iterator[None]:
             signal.signal(kind, earlier)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Open a socket to serve on; port 0 takes a free one.
+
+    Parameters
+    ----------
+    shared : bool
+        Whether other processes that say the same may listen there too.
 
     Raises
     ------
@@ -248,6 +257,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"{host!r} is no address to listen on: {error}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         # Two servers could bind, but not listen: find out before there is anything to undo.
         listener.listen(2048)
@@ -265,6 +276,16 @@ def _allow_many_connections() -> None:
     wanted = _CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, _CONNECTIONS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _spare_the_collector() -> None:
+    """Take what was made up to now, and stays, out of what the garbage collector looks through.
+
+    It stops all threads for as long as it looks: some 300 ms for what the imports alone make.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
 
 
 def _url(host: str, port: int) -> str:

@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8700, description="TCP port to listen on; 0 takes a free one."
     )
+    share_port: bool = Field(
+        default=False,
+        description="Let several API processes of this machine listen on one port; the system "
+        "divides the connections among them. Needs PostgreSQL.",
+    )
     token_file: Path | None = Field(
         default=None,
         description="File with one bearer token a line, each followed by its scopes (submit, read, "
@@ -97,6 +102,12 @@ class Settings(BaseSettings):
     def _heartbeats_keep_leases(self) -> Self:
         if self.heartbeat_secs * 2 > self.lease_ttl_secs:
             raise ValueError("heartbeat_secs must be at most half of lease_ttl_secs")
+        return self
+
+    @model_validator(mode="after")
+    def _shared_ports_share_a_database(self) -> Self:
+        if self.share_port and self.is_embedded:
+            raise ValueError("share_port needs PostgreSQL: an embedded database has one server")
         return self
 
     @property

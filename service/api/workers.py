@@ -95,6 +95,7 @@ async def lease(
                     return lease_answer(found)
             left_secs = deadline - time.monotonic()
             if left_secs <= 0:
+                services.lookout.sent_away(worker_id)
                 break
             has_work = await waiter.wait(left_secs)
     return Response(status_code=204)

@@ -5,20 +5,25 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import (
+    ARRAY,
     URL,
+    ColumnElement,
     Engine,
     ExceptionContext,
     Select,
+    String,
+    any_,
     create_engine,
     event,
     func,
+    literal,
     make_url,
     select,
 )
@@ -32,7 +37,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
     StatementError,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, QueryableAttribute, Session
 
 from schedules.errors import ConflictError, InputError, UnavailableError
 from service.db.known import Known
@@ -91,6 +96,19 @@ def locked(session: Session, statement: Select[T]) -> Sequence[T]:
         # key_share: rows that refer to these may still be inserted by others.
         statement.with_for_update(key_share=True).execution_options(populate_existing=True)
     ).all()
+
+
+def among(
+    session: Session, column: QueryableAttribute[Any], values: Collection[str]
+) -> ColumnElement[bool]:
+    """Whether a column has one of many values.
+
+    Where the engine knows arrays they are one parameter, so that the statement stays the same for
+    any number of them and is compiled and planned once.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return column.in_(values)
+    return column == any_(literal(list(values), ARRAY(String)))
 
 
 def insert_new(

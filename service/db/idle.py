@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service.db.engine import Repository, database_now, reading, writing
+from service.db.engine import Repository, among, database_now, reading, writing
 from service.db.leases import TOUCH_SECS
 from service.db.models import IS_LEASED, IS_READY, BatchRow, WorkerRow
 
@@ -63,7 +63,9 @@ class Idle(Repository):
         holders: frozenset[str] = frozenset()
         if worker_ids:
             found = session.scalars(
-                select(BatchRow.worker_id).where(IS_LEASED, BatchRow.worker_id.in_(worker_ids))
+                select(BatchRow.worker_id).where(
+                    IS_LEASED, among(session, BatchRow.worker_id, worker_ids)
+                )
             )
             holders = frozenset(worker_id for worker_id in found if worker_id is not None)
         return Prospect(leasable=count + is_overdue, holders=holders)
@@ -77,7 +79,7 @@ class Idle(Repository):
         stale = (
             select(WorkerRow.worker_id)
             .where(
-                WorkerRow.worker_id.in_(worker_ids),
+                among(session, WorkerRow.worker_id, worker_ids),
                 WorkerRow.last_seen_at < now - timedelta(seconds=TOUCH_SECS),
             )
             .order_by(WorkerRow.worker_id)

@@ -274,6 +274,20 @@ def open_items(session: Session, batch_id: str) -> list[ItemRow]:
     )
 
 
+def has_open_items(session: Session, batch_id: str) -> bool:
+    """Whether a batch has items that are not recorded yet."""
+    found = session.scalar(
+        select(exists().where(ItemRow.batch_id == batch_id, ItemRow.state == ItemState.OPEN))
+    )
+    return bool(found)
+
+
+def note_seen(worker: WorkerRow, now: datetime) -> None:
+    """Note that a worker, whose row is held, is there, if that was not noted a moment ago."""
+    if worker.last_seen_at < now - timedelta(seconds=TOUCH_SECS):
+        worker.last_seen_at = now
+
+
 def touch(session: Session, worker_id: str, now: datetime) -> None:
     """Note that a worker is there, if that was not noted a moment ago."""
     session.execute(

@@ -16,7 +16,7 @@ from tuner.jitter import jitter
 logger = logging.getLogger(__name__)
 
 CHANNEL = "tunesmith"
-GATHER_SECS = 0.01
+GATHER_SECS = 0.02
 """How far apart notifications are sent: each sending takes a lock of the whole database server."""
 
 _LOOK_SECS = 0.5

@@ -28,8 +28,9 @@ from service.db.engine import Repository, database_now, locked, new_id, reading,
 from service.db.health import note_crashes
 from service.db.jobs import cancel_batch, lock_owned_job
 from service.db.leases import (
-    TOUCH_SECS,
+    has_open_items,
     note_progress,
+    note_seen,
     open_items,
     record_results,
     take_back,
@@ -47,7 +48,7 @@ from service.db.values import (
     LeasedItem,
     Report,
 )
-from service.db.workers import hold_health, lock_worker, worker_row
+from service.db.workers import lock_worker, worker_row
 
 
 class Queue(Repository):
@@ -151,8 +152,7 @@ class Queue(Repository):
         """
         worker = lock_worker(session, worker_id)
         now = database_now(session)
-        if worker.last_seen_at < now - timedelta(seconds=TOUCH_SECS):
-            worker.last_seen_at = now
+        note_seen(worker, now)
         if take_back(session, now, worker_id=worker_id).ended:
             # What came back just now can be leased.
             now = database_now(session)
@@ -244,8 +244,9 @@ class Queue(Repository):
         InputError
             A result is no measurement; nothing is stored.
         """
-        touch(session, worker_id, database_now(session))
-        worker = hold_health(session, worker_id)
+        # Held, so that it is not quarantined meanwhile.
+        worker = lock_worker(session, worker_id)
+        note_seen(worker, database_now(session))
         # Items only change while their job's row is held.
         job = _lock_job_of(session, lease_id)
         items = {
@@ -297,7 +298,7 @@ class Queue(Repository):
         session.flush()
         for batch_id in {items[item_id].batch_id for item_id in accepted}:
             batch = batches[batch_id]
-            if batch.state in OPEN_STATES and not open_items(session, batch_id):
+            if batch.state in OPEN_STATES and not has_open_items(session, batch_id):
                 batch.state = BatchState.DONE
                 batch.lease_until = None
                 note_progress(session, job)

@@ -9,7 +9,7 @@ from schedules.errors import InputError, NotFoundError
 from schedules.records import Best, Purpose, TuningRecord
 from service.db import convert
 from service.db.catalogue import find_target, find_workload
-from service.db.engine import Repository, database_now, insert_new, locked, reading, writing
+from service.db.engine import Repository, among, database_now, insert_new, locked, reading, writing
 from service.db.jobs import lock_owned_job
 from service.db.models import BatchRow, BestRow, ItemRow, RecordRow, TargetRow, WorkloadRow
 from service.db.paging import page
@@ -170,6 +170,18 @@ class Bests(Repository):
         return None if row is None else convert.best(row)
 
     @reading
+    def bests_of(
+        self, session: Session, target_id: str, workload_ids: Collection[str]
+    ) -> tuple[Best, ...]:
+        """Return the bests of some workloads on a target, in no order."""
+        rows = session.scalars(
+            select(BestRow).where(
+                BestRow.target_id == target_id, among(session, BestRow.workload_id, workload_ids)
+            )
+        )
+        return tuple(convert.best(row) for row in rows)
+
+    @reading
     def best_record_ids(
         self, session: Session, target_id: str, workload_ids: Collection[str]
     ) -> dict[str, str]:
@@ -179,7 +191,7 @@ class Bests(Repository):
         """
         rows = session.execute(
             select(BestRow.workload_id, BestRow.record_id).where(
-                BestRow.target_id == target_id, BestRow.workload_id.in_(workload_ids)
+                BestRow.target_id == target_id, among(session, BestRow.workload_id, workload_ids)
             )
         )
         return {row.workload_id: row.record_id for row in rows}

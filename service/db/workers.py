@@ -138,19 +138,6 @@ def worker_row(session: Session, worker_id: str) -> WorkerRow:
     return row
 
 
-def hold_health(session: Session, worker_id: str) -> WorkerRow:
-    """Return the row of a worker, whose quarantine cannot change until the transaction ends."""
-    row = session.scalars(
-        select(WorkerRow)
-        .where(WorkerRow.worker_id == worker_id)
-        .with_for_update(read=True)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-    if row is None:
-        raise NotFoundError(f"there is no worker {worker_id}; register it")
-    return row
-
-
 def lock_worker(session: Session, worker_id: str) -> WorkerRow:
     """Hold the row of a worker until the transaction ends, or raise NotFoundError."""
     rows = locked(session, select(WorkerRow).where(WorkerRow.worker_id == worker_id))

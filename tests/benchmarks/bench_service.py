@@ -21,29 +21,29 @@ SEARCHES = 100_000
 """The orchestrator's: its search costs nothing here, so that nothing is gained by a bound."""
 
 TEXT = """
-What is real: PostgreSQL with its own settings (every commit is synced), one API process
-(`tunesmith serve --role api`), and one process with the orchestrator. What is simulated: search,
-which proposes prepared candidates at once, as it is measured elsewhere; and measuring, which is
-sleeping. The {workers} workers speak the daemon's protocol: register, long-poll for a lease,
-heartbeat where a batch is long, report. The two load generators, one for workers and jobs and one
-for look-ups, run on the same cores as everything else; their share is given.
+What is real: PostgreSQL with its own settings (every commit is synced), {api_processes} API
+processes on one port (`tunesmith serve --role api --share-port`), and one with the orchestrator.
+What is simulated: search, which proposes prepared candidates at once, as it is measured elsewhere;
+and measuring, which is sleeping. The {workers} workers speak the daemon's protocol: register, long-
+poll for a lease, heartbeat where a batch is long, report. The two load generators, one for workers
+and jobs and one for look-ups, run on the same cores as everything else; their share is given.
 
-Each job has a budget of {trials} trials, then its finals are measured, and its best is published.
-Jobs are submitted by {submitters} clients as fast as the limit of {max_active_jobs} active jobs
-allows: a 429 is honoured as its `Retry-After` says.
+Each job has a budget of {trials} trials, then its finals are measured, and its best is published. A
+batch is measured for {measure_secs} s on average. At most {max_active_jobs} jobs may be active; a
+429 is honoured as its `Retry-After` says.
 
-Look-ups are an open loop: they are due at random times, {lookups} a second on average, over
-{workloads} workloads whose bests change meanwhile, and their times count from when they were due.
-The time of a lease is that from the moment at which there was both a batch and a worker that had
-asked for one, to the worker's having it.
+Jobs and look-ups are open loops: they are due at random times, {jobs_per_sec} jobs and {lookups}
+look-ups a second on average, the latter over {workloads} workloads whose bests change meanwhile,
+and their times count from when they were due. The time of a lease is that from the moment at which
+there was both a batch and a worker that had asked for one, to the worker's having it.
 
-Then the same with twice the workers and look-ups. Last, look-ups per second in a closed loop of
-{connections} connections, one product after another on an otherwise idle machine, each with
-{groups} workloads (experiments, studies) of {records_each} records on PostgreSQL: Tunesmith's
-`GET /v1/best`; MLflow's tracking server with its own number of processes, `runs/search` ordered by
-the metric with `max_results` 1; and Optuna's `study.best_trial`, called in process on studies that
-are held, which spares it the network and the loading, in one thread or {connections}, whichever is
-faster.
+Then the same with twice the workers, jobs and look-ups a second. Last, look-ups per second in a
+closed loop of {connections} connections, one product after another on an otherwise idle machine,
+each with {groups} workloads (experiments, studies) of {records_each} records on PostgreSQL:
+Tunesmith's `GET /v1/best`; MLflow's tracking server with its own number of processes, `runs/search`
+ordered by the metric with `max_results` 1; and Optuna's `study.best_trial`, called in process on
+studies that are held, which spares it the network and the loading, in one thread or {connections},
+whichever is faster.
 """
 
 
@@ -56,11 +56,12 @@ class Scale:
     lookups: float = 1500.0
     workloads: int = 1000
     trials: int = 2
-    submitters: int = 4
+    jobs_per_sec: float = 10.0
+    submitters: int = 32
     max_active_jobs: int = 1000
-    measure_secs: float = 4.0
-    limit_secs: float = 600.0
-    double_secs: float = 60.0
+    measure_secs: float = 20.0
+    limit_secs: float = 1300.0
+    double_secs: float = 150.0
     ratio_secs: float = 15.0
     groups: int = 20
     records_each: int = 50
@@ -71,8 +72,9 @@ QUICK = Scale(
     jobs=200,
     lookups=300.0,
     workloads=50,
+    jobs_per_sec=5.0,
     max_active_jobs=50,
-    measure_secs=0.5,
+    measure_secs=2.0,
     limit_secs=60.0,
     double_secs=15.0,
     ratio_secs=4.0,
@@ -85,7 +87,7 @@ def main() -> None:
     """Run everything and write it down."""
     quick = os.environ.get("QUICK") == "1"
     scale = QUICK if quick else Scale()
-    print(f"this takes {'about 3' if quick else 'up to 16'} minutes", file=sys.stderr)
+    print(f"this takes {'about 3' if quick else 'up to 28'} minutes", file=sys.stderr)
     done = Checkpoint("bench-service", fresh=quick)
     load = done.part("load", lambda: under_load(scale))
     twice = replace(
@@ -93,7 +95,7 @@ def main() -> None:
         workers=2 * scale.workers,
         lookups=2 * scale.lookups,
         jobs=2 * scale.jobs,
-        submitters=2 * scale.submitters,
+        jobs_per_sec=2 * scale.jobs_per_sec,
         limit_secs=scale.double_secs,
     )
     double = done.part("double", lambda: under_load(twice))
@@ -116,6 +118,7 @@ def under_load(scale: Scale) -> dict[str, Any]:
             target_id=site.TARGET.target_id,
             calls=tuple(calls[number % len(calls)] for number in range(scale.jobs)),
             trials=scale.trials,
+            jobs_per_sec=scale.jobs_per_sec,
             submitters=scale.submitters,
             measure_secs=scale.measure_secs,
             limit_secs=scale.limit_secs,
@@ -182,7 +185,9 @@ def report(
     refused = _refusals(double)
     peak = {name: max(item[name] for item in load["samples"]) for name in load["samples"][0]}
     text = TEXT.format(
-        **asdict(scale) | {"lookups": f"{scale.lookups:.0f}"}, connections=RATIO_CONNECTIONS
+        **asdict(scale) | {"lookups": f"{scale.lookups:.0f}"},
+        connections=RATIO_CONNECTIONS,
+        api_processes=site.API_PROCESSES,
     )
     publish(
         "bench-service",

@@ -103,6 +103,20 @@ def test_a_poll_wakes_as_many_workers_as_there_are_batches(
         assert statuses == {200: 3, 204: 5}
 
 
+def test_one_that_comes_back_at_once_costs_no_look_and_misses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live_server(tmp_path, poll_secs=30) as server:
+        server.submit()
+        calls = count_calls(server.store, monkeypatch, "prospect", "lease_batch")
+        path = f"/v1/workers/{server.register('worker')}/lease"
+        for _ in range(3):
+            assert server.http.post(path, json={"wait_secs": 0.01}).status_code == 204
+        assert calls == {"prospect": 1}
+        server.enqueue()
+        assert server.http.post(path, json={"wait_secs": 10}).status_code == 200
+
+
 @contextmanager
 def api_process(directory: Path, database_url: str) -> Iterator[str]:
     """An API process that polls so seldom that only a notification can be in time."""

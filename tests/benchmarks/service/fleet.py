@@ -36,9 +36,11 @@ class Fleet:
         Operator calls to submit, each one job; submitted in this order.
     trials : int
         Budget of each job.
+    jobs_per_sec : float
+        Jobs are due at random times at this rate, whatever the server does (open loop). One that
+        is refused with a 429 is submitted again after the time that the server names.
     submitters : int
-        How many requests for jobs are open at once. A job that is refused with a 429 is submitted
-        again after the time that the server names.
+        How many requests for jobs may be open at once.
     measure_secs : float
         How long a batch takes on average; those with heartbeats take half of the lease's time.
     limit_secs : float
@@ -51,6 +53,7 @@ class Fleet:
     target_id: str
     calls: tuple[Mapping[str, Any], ...]
     trials: int
+    jobs_per_sec: float
     submitters: int
     measure_secs: float
     limit_secs: float
@@ -64,7 +67,7 @@ class Simulation:
         self._tally = Tally()
         self._chance = random.Random(1)
         self._started = time.monotonic()
-        self._waiting_jobs = list(enumerate(fleet.calls))[::-1]
+        self._due_jobs: asyncio.Queue[tuple[float, int]] = asyncio.Queue()
         self._submitted = 0
         self._finals_done: set[str] = set()
         self._registering = asyncio.Semaphore(REGISTER_AT_ONCE)
@@ -80,6 +83,7 @@ class Simulation:
         self._started = time.monotonic()
         self._tally.begin()
         submitters = [asyncio.create_task(self._submit()) for _ in range(self._fleet.submitters)]
+        submitters.append(asyncio.create_task(self._schedule_jobs()))
         deadline = self._started + self._fleet.limit_secs
         while time.monotonic() < deadline and len(self._finals_done) < len(self._fleet.calls):
             await asyncio.sleep(0.25)
@@ -97,25 +101,33 @@ class Simulation:
             "took_secs": took_secs,
         }
 
+    async def _schedule_jobs(self) -> None:
+        due = self._started
+        for number in range(len(self._fleet.calls)):
+            due += self._chance.expovariate(self._fleet.jobs_per_sec)
+            await asyncio.sleep(due - time.monotonic())
+            self._due_jobs.put_nowait((due, number))
+
     async def _submit(self) -> None:
         connection = Connection("127.0.0.1", self._fleet.port)
-        while self._waiting_jobs:
-            seed, call = self._waiting_jobs.pop()
+        while True:
+            due, number = await self._due_jobs.get()
             body = {
-                "workload": call,
+                "workload": self._fleet.calls[number],
                 "target": self._fleet.target_id,
                 "budget": {"trials": self._fleet.trials},
-                "seed": seed,
+                "seed": number,
             }
-            asked_at = time.monotonic()
             answer = await connection.post("/v1/jobs", body)
-            self._tally.note("submit", answer.status, time.monotonic() - asked_at)
             # An answer that was lost is no second job: the repetition joins the first (200).
             if answer.status in (200, 201):
+                self._tally.note("submit", answer.status, time.monotonic() - due)
                 self._submitted += 1
             else:
-                self._waiting_jobs.append((seed, call))
-                await asyncio.sleep(answer.retry_after_secs * self._chance.uniform(0.2, 1.0))
+                self._tally.note("submit", answer.status)
+                again_secs = answer.retry_after_secs * self._chance.uniform(1.0, 1.5)
+                again = (time.monotonic() + again_secs, number)
+                asyncio.get_running_loop().call_later(again_secs, self._due_jobs.put_nowait, again)
 
     async def _work(self, number: int) -> None:
         connection = Connection("127.0.0.1", self._fleet.port)

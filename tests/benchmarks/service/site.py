@@ -40,6 +40,8 @@ from service.db.store import Store
 TARGET = Target.parse({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 2})
 TUNESMITH = "from tuner.cli import main; main(prog_name='tunesmith')"
 START_SECS = 60.0
+API_PROCESSES = 2
+"""One for each core of a small machine: one interpreter does not use two."""
 
 # As long as a usual trace.
 TRACE = canonical_json([[["SamplePerfectTile", ["b0", "l1"], [4, 64], ["v1"]]] * 20, [[0, [4, 4]]]])
@@ -59,11 +61,11 @@ class Sample:
 
 @dataclass(kw_only=True)
 class Site:
-    """A database, an API process and, where one is wanted, a tuner process."""
+    """A database, API processes on one port and, where one is wanted, a tuner process."""
 
     database_url: str
     port: int
-    api_pid: int
+    api_pids: tuple[int, ...]
     tuner_pid: int | None
     postgres_pid: int
     started: float
@@ -77,7 +79,7 @@ class Site:
             ).fetchone() or (0, 0)
         return Sample(
             secs=time.monotonic() - self.started,
-            api_mib=memory_mib(self.api_pid),
+            api_mib=sum(map(memory_mib, self.api_pids)),
             tuner_mib=memory_mib(self.tuner_pid) if self.tuner_pid else 0.0,
             # Pages that the processes share are divided between them.
             postgres_mib=sum(memory_mib(pid) for pid in family(self.postgres_pid)),
@@ -88,7 +90,7 @@ class Site:
     def cpu_secs(self) -> dict[str, float]:
         """Return the processor time that each part has taken so far."""
         return {
-            "api": cpu_secs(self.api_pid),
+            "api": sum(map(cpu_secs, self.api_pids)),
             "tuner": cpu_secs(self.tuner_pid) if self.tuner_pid else 0.0,
             "postgresql": sum(cpu_secs(pid) for pid in family(self.postgres_pid)),
         }
@@ -130,12 +132,16 @@ def running(
         migrate.upgrade(url)
         fill(url, workloads, records_each)
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
-        api, port = stack.enter_context(_api(url, Path(directory), settings))
+        port, pids = 0, []
+        for number in range(API_PROCESSES):
+            folder = Path(directory) / str(number)
+            pid, port = stack.enter_context(_api(url, folder, port, settings))
+            pids.append(pid)
         tuner = stack.enter_context(_tuner(url, searches)) if searches else None
         yield Site(
             database_url=url,
             port=port,
-            api_pid=api,
+            api_pids=tuple(pids),
             tuner_pid=tuner,
             postgres_pid=postgres_pid,
             started=time.monotonic(),
@@ -143,14 +149,18 @@ def running(
 
 
 @contextmanager
-def _api(url: str, directory: Path, settings: Mapping[str, object]) -> Iterator[tuple[int, int]]:
+def _api(
+    url: str, directory: Path, port: int, settings: Mapping[str, object]
+) -> Iterator[tuple[int, int]]:
+    directory.mkdir()
     path = directory / "api.log"
     log = path.open("w")
     given = {"TUNESMITH_LOG_LEVEL": "WARNING"}
     given |= {f"TUNESMITH_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
         [
-            *(sys.executable, "-c", TUNESMITH, "serve", "--role", "api", "--port", "0"),
+            *(sys.executable, "-c", TUNESMITH, "serve", "--role", "api"),
+            *("--port", str(port), "--share-port"),
             *("--data-dir", str(directory), "--database-url", url),
         ],
         env=os.environ | given,

@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from schedules.errors import UnavailableError
 from schedules.ir import workload_from_call
 from schedules.operators import find_operator
 from schedules.records import Best, Environment, Tier
@@ -39,14 +41,19 @@ NEW = replace(OLD, latency_secs=1e-3, record_id="new")
 
 
 class CountingStore(Store):
-    """Counts reads of bests, and holds them up on demand."""
+    """Counts looks and reads of bests, and holds reads up on demand."""
 
+    looks = 0
     reads = 0
     after_reading = threading.Event()
     may_answer = threading.Event()
 
-    def best(self, workload_id: str, target_id: str) -> Best | None:
-        found = super().best(workload_id, target_id)
+    def best_record_ids(self, target_id: str, workload_ids: Collection[str]) -> dict[str, str]:
+        self.looks += 1
+        return super().best_record_ids(target_id, workload_ids)
+
+    def bests_of(self, target_id: str, workload_ids: Collection[str]) -> tuple[Best, ...]:
+        found = super().bests_of(target_id, workload_ids)
         self.reads += 1
         self.after_reading.set()
         assert self.may_answer.wait(10)
@@ -104,7 +111,7 @@ def test_that_nothing_is_known_is_remembered_until_something_is(store: CountingS
 
     async def run() -> None:
         assert [await record_id(cache) for _ in range(3)] == [None] * 3
-        assert store.reads == 1
+        assert store.looks == 1
         publish(store, OLD)
         events.best_changed(*KEY)
         assert await record_id(cache) == "old"
@@ -171,8 +178,42 @@ def test_many_who_ask_at_once_share_one_reading(store: CountingStore) -> None:
     cache = BestCache(store, Events(), clock=Clock())
 
     async def run() -> None:
-        await asyncio.gather(*(record_id(cache) for _ in range(20)))
-        assert store.reads == 1
+        publish(store, OLD)
+        found = await asyncio.gather(*(record_id(cache) for _ in range(20)))
+        assert set(found) == {"old"}
+        assert (store.looks, store.reads) == (1, 1)
+
+    asyncio.run(run())
+
+
+def test_what_was_asked_for_during_a_reading_is_read_together(store: CountingStore) -> None:
+    cache = BestCache(store, Events(), clock=Clock())
+
+    async def run() -> None:
+        publish(store, OLD)
+        store.may_answer.clear()
+        first = asyncio.create_task(record_id(cache))
+        await asyncio.to_thread(store.after_reading.wait, 10)
+        others = [asyncio.create_task(cache.look_up(str(n), TARGET.target_id)) for n in range(20)]
+        await asyncio.sleep(0)
+        store.may_answer.set()
+        assert await first == "old"
+        assert await asyncio.gather(*others) == [None] * 20
+        assert store.looks == 2
+
+    asyncio.run(run())
+
+
+def test_a_database_that_fails_is_asked_again(store: CountingStore) -> None:
+    cache = BestCache(store, Events(), clock=Clock())
+
+    async def run() -> None:
+        publish(store, OLD)
+        with patch.object(store, "bests_of", side_effect=UnavailableError("gone")):
+            for _ in range(2):
+                with pytest.raises(UnavailableError, match="gone"):
+                    await record_id(cache)
+        assert await record_id(cache) == "old"
 
     asyncio.run(run())
 
@@ -197,6 +238,6 @@ def test_the_memory_is_bounded(store: CountingStore) -> None:
     async def run() -> None:
         for name in ("a", "b", "c", "c", "b", "a"):
             await cache.look_up(name, "target")
-        assert store.reads == 4
+        assert store.looks == 4
 
     asyncio.run(run())

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from schedules.errors import InputError, UnavailableError
 from service.server import listen, make_auth
@@ -14,6 +15,21 @@ def test_a_port_that_is_taken_is_named() -> None:
         port = listener.getsockname()[1]
         with pytest.raises(UnavailableError, match=rf"127\.0\.0\.1:{port}.*--port"):
             listen("127.0.0.1", port)
+
+
+def test_a_port_is_shared_by_those_who_all_say_so() -> None:
+    with listen("127.0.0.1", 0, shared=True) as listener:
+        port = listener.getsockname()[1]
+        with listen("127.0.0.1", port, shared=True) as other:
+            assert other.getsockname()[1] == port
+        with pytest.raises(UnavailableError, match=str(port)):
+            listen("127.0.0.1", port)
+
+
+def test_an_embedded_database_is_for_one_server(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="needs PostgreSQL"):
+        Settings(data_dir=tmp_path, share_port=True)
+    assert Settings(database_url="postgresql://db/tunesmith", share_port=True).share_port
 
 
 def test_an_address_that_is_none_is_named() -> None:
