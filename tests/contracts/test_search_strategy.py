@@ -1,6 +1,8 @@
 """The contract of `tuner.search.SearchStrategy`, over every implementation."""
 
+import json
 from collections.abc import Callable
+from math import log2
 
 import pytest
 
@@ -8,7 +10,14 @@ from cost_model.xgboost_model import XgbCostModel
 from schedules import trace as traces
 from schedules.ir import module_of, workload_from_call
 from schedules.operators import find_operator
-from schedules.records import DEFAULT_TRACE, Failure, FailureKind, MeasureResult, trace_id
+from schedules.records import (
+    DEFAULT_TRACE,
+    Candidate,
+    Failure,
+    FailureKind,
+    MeasureResult,
+    trace_id,
+)
 from schedules.target import Target
 from tuner.search import SearchStrategy, Trial
 from tuner.search.evolutionary import EvolutionarySearch
@@ -104,3 +113,59 @@ def test_a_small_space_ends_in_an_empty_answer(make):
         strategy.tell(measured(candidates))
         rounds += 1
         assert rounds < 50
+
+
+def test_a_search_that_is_told_all_trials_at_once_goes_on_where_another_stopped(make):
+    first = make(seed=7)
+    trials = []
+    for _ in range(2):
+        candidates = first.ask(8)
+        trials += measured(candidates)
+        first.tell(trials[-len(candidates) :])
+    proposals = []
+    for _ in range(2):
+        rebuilt = make(seed=7)
+        rebuilt.tell(trials)
+        proposals.append(rebuilt.ask(8))
+    assert proposals[0] == proposals[1]
+    assert len(proposals[0]) == 8
+    told = {trial.candidate.trace_id for trial in trials}
+    assert told.isdisjoint(candidate.trace_id for candidate in proposals[0])
+    assert all(candidate.model_version is not None for candidate in proposals[0])
+
+
+def test_traces_of_other_spaces_are_learnt_from_and_those_that_do_not_apply_are_passed_over(make):
+    strategy = make(seed=2)
+    stray = Candidate(trace=DEFAULT_TRACE, trace_id=trace_id(DEFAULT_TRACE))
+    text = '[[["GetSBlock",[],["elsewhere","main"],["b0"]]],[]]'
+    broken = Candidate(trace=text, trace_id=trace_id(text))
+    strategy.tell(measured([stray, broken]))
+    assert len(strategy.ask(8)) == 8
+
+
+def test_later_batches_are_better_than_the_first(make):
+    strategy = make(seed=4)
+    medians = []
+    for _ in range(5):
+        candidates = strategy.ask(16)
+        costs = [landscape(candidate) for candidate in candidates]
+        medians.append(sorted(costs)[len(costs) // 2])
+        strategy.tell(
+            [
+                Trial(candidate=candidate, result=MeasureResult(run_secs=(cost,)))
+                for candidate, cost in zip(candidates, costs, strict=True)
+            ]
+        )
+    assert medians[-1] < 0.7 * medians[0]
+
+
+def landscape(candidate):
+    """Invented runtimes, which depend smoothly on the tile sizes."""
+    decisions = [value for _, value in json.loads(candidate.trace)[1] if isinstance(value, list)]
+    wanted = {4: (2, 2, 2, 8), 2: (8, 8)}
+    misfit = sum(
+        abs(log2(factor) - log2(goal))
+        for tile in decisions
+        for factor, goal in zip(tile, wanted[len(tile)], strict=True)
+    )
+    return 1e-3 * 2 ** (misfit / 4)

@@ -42,6 +42,9 @@ FLUSH_BYTES_AT_LEAST = 2**25
 SLOW_CALL_SECS = 0.02
 """A kernel that takes longer is timed from Python, whose microseconds it does not notice."""
 
+VERY_SLOW_CALL_SECS = 0.1
+"""Starting threads and touching pages does not take so long."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
@@ -158,6 +161,9 @@ class Kernel:
         }
 
     def _first(self) -> dict[str, Any]:
+        # A check has called the kernel before; of a very slow one, that says enough.
+        if self._call_secs > VERY_SLOW_CALL_SECS:
+            return {"first_secs": self._call_secs}
         self._warm_up()
         return {"first_secs": self._evaluate(1, 1)[0]}
 
@@ -252,7 +258,7 @@ class Kernel:
 
     def _run_once(self, seed: int) -> Buffers:
         buffers = self._fill(seed)
-        self._library["main"](*buffers.arguments)
+        [self._call_secs] = self._call_slowly(1)
         return buffers
 
     @property

@@ -1,13 +1,13 @@
-"""Evolutionary search: TVM's engine mutates and selects, our cost model scores."""
+"""Evolutionary search over the points of a schedule space, ranked by a cost model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count as count_up
 from typing import Any
 
 import numpy as np
-import tvm
-from tvm.s_tir import meta_schedule
 
-from cost_model.arrays import FloatMatrix
+from cost_model.arrays import FloatMatrix, ScoreVector
 from cost_model.dataset import Dataset, group_of
 from cost_model.features import FEATURE_NAMES, extract
 from cost_model.protocol import CostModel
@@ -15,24 +15,61 @@ from schedules import trace as traces
 from schedules.errors import InvalidTraceError
 from schedules.ir import module_of
 from schedules.records import DEFAULT_TRACE, Candidate, MeasureResult, trace_id
-from schedules.space.generators import space_generator
 from schedules.target import Target
 from schedules.workload import Workload
+from tuner.search.batch import choose
+from tuner.search.points import Applied, Space, code_of
 from tuner.search.protocol import Trial
+from tuner.search.sites import Point
 
-ROUND_SIZE = 16
-# As many for each candidate of a round as TVM itself takes.
-POPULATION = 128
-GENERATIONS = 3
-FRUITLESS_ROUNDS = 3
-_ENDLESS = 2**30
+BRED_PER_CANDIDATE = 6
+GENERATIONS = 2
+POPULATION = 256
+PARENTS = 12
+"""So many of the measured and so many of the population may have offspring."""
+FRESH_SHARE = 0.1
+LOCAL_SHARE = 0.2
+CROSSED_SHARE = 0.2
+AGAIN_SHARE = 0.35
+"""How often another step follows a step."""
+ATTEMPTS = 4
+"""So many points are tried for each one that is wanted."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Member:
+    """A point that was applied and has features, but no runtime.
+
+    Attributes
+    ----------
+    point : Point or None
+        None for one of another space, which has no neighbours here.
+    trace : tvm.s_tir.schedule.Trace
+        With its post-processing instructions.
+    code : int
+        See `tuner.search.points.Applied`.
+    features : numpy.ndarray
+        float32, 1-D.
+    score : float
+        By the present model; larger is faster.
+    """
+
+    point: Point | None
+    trace: Any
+    code: int
+    features: FloatMatrix
+    score: float = 0.0
 
 
 class EvolutionarySearch:
-    """Proposes candidates of a space by mutation of the best; implements `SearchStrategy`.
+    """Proposes points near the best; implements `SearchStrategy`.
 
-    Until the model has been fitted the engine scores at random, so the first round is a sample of
-    the space.
+    A population of points is kept between batches. Each `ask` breeds a few more from what is best,
+    by measurement and by the model, and chooses a batch from all (`tuner.search.batch`). Until the
+    model has been fitted, batches are samples of all designs.
+
+    What the population holds depends on the calls so far; a search that is told all trials at once
+    goes on as well, from another population.
 
     Parameters
     ----------
@@ -47,8 +84,7 @@ class EvolutionarySearch:
     model : CostModel
         Ranks candidates; fitted by `tell`, owned by this search.
     threads : int
-        How many threads extract features. The engine itself has one: with more, its proposals
-        would depend on their timing.
+        How many threads extract features.
     """
 
     def __init__(
@@ -67,149 +103,226 @@ class EvolutionarySearch:
         self._model = model
         self._threads = threads
         self._random = np.random.default_rng(seed)
+        self._space = Space(workload=workload, target=target, space=space, seed=seed)
         self._known = {trace_id(DEFAULT_TRACE)}
-        self._proposed: dict[str, Any] = {}
-        self._queue: list[Candidate] = []
+        self._points: set[Point] = set()
+        self._codes: set[int] = set()
+        self._population: list[Member] = []
+        self._proposed: dict[str, Member] = {}
+        self._measured: list[tuple[float, Point]] = []
         self._dataset = Dataset.empty(len(FEATURE_NAMES))
         self._group = group_of(workload.workload_id, target.target_id)
-        self._database = meta_schedule.database.MemoryDatabase()
-        self._database_workload = self._database.commit_workload(self._module)
-        self._tvm_target = tvm.target.Target(target.as_dict())
-        self._context = self._start_engine(space, seed)
+
+    # --- ask -------------------------------------------------------------------------------------
 
     def ask(self, count: int) -> list[Candidate]:
         """Propose candidates; see `SearchStrategy`."""
-        fruitless = 0
-        while len(self._queue) < count and fruitless < FRUITLESS_ROUNDS:
-            found = self._next_round()
-            if found is None:
+        if self._model.version is None:
+            self._sample(count)
+        else:
+            for _ in range(GENERATIONS):
+                self._breed(count * BRED_PER_CANDIDATE // GENERATIONS)
+        incumbent = self._measured[0][1] if self._measured else None
+        chosen = choose(self._population, count, incumbent=incumbent, random=self._random)
+        taken = {member.code for member in chosen}
+        self._population = [member for member in self._population if member.code not in taken]
+        candidates = map(self._candidate, chosen)
+        return [candidate for candidate in candidates if candidate is not None]
+
+    def _sample(self, count: int) -> None:
+        """Fill the population with samples, as many of each design."""
+        order = self._random.permutation(len(self._space))
+        points = (self._space.open_point(int(order[turn % len(order)])) for turn in count_up())
+        self._add(points, count - len(self._population))
+
+    def _breed(self, count: int) -> None:
+        self._add(self._offspring(), count)
+        self._population.sort(key=lambda member: -member.score)
+        del self._population[POPULATION:]
+
+    def _offspring(self) -> Iterator[Point]:
+        """Yield points to try, without end."""
+        random = self._random
+        best = [point for _, point in self._measured[:PARENTS]]
+        promising = [member.point for member in self._population if member.point is not None]
+        promising = promising[:PARENTS]
+        local = self._unknown_neighbours()
+        while True:
+            draw = random.random()
+            if draw < FRESH_SHARE or not (best or promising):
+                yield self._space.open_point(int(random.integers(len(self._space))))
+                continue
+            if draw < FRESH_SHARE + LOCAL_SHARE and local:
+                yield local.pop()
+                continue
+            parents = best if best and (not promising or random.random() < 0.5) else promising
+            point = self._ranked(parents)
+            if random.random() < CROSSED_SHARE:
+                point = self._crossed(point, self._ranked(parents))
+            yield self._stepped(point)
+
+    def _ranked(self, points: Sequence[Point]) -> Point:
+        """Draw one, earlier ones more often."""
+        places = np.arange(len(points))
+        weights = 1.0 / (2.0 + places)
+        return points[int(self._random.choice(places, p=weights / weights.sum()))]
+
+    def _crossed(self, first: Point, second: Point) -> Point:
+        if first.design != second.design:
+            return first
+        decisions = (
+            one if self._random.random() < 0.5 else other
+            for one, other in zip(first.decisions, second.decisions, strict=True)
+        )
+        return replace(first, decisions=tuple(decisions))
+
+    def _stepped(self, point: Point) -> Point:
+        while True:
+            point = self._space.mutated(point, self._random) or point
+            if self._random.random() > AGAIN_SHARE:
+                return point
+
+    def _unknown_neighbours(self) -> list[Point]:
+        if not self._measured:
+            return []
+        found = [
+            point
+            for point in self._space.neighbours(self._measured[0][1])
+            if point not in self._points
+        ]
+        return [found[place] for place in self._random.permutation(len(found))]
+
+    def _add(self, points: Iterator[Point], count: int) -> None:
+        """Apply points until so many are new, and take them into the population."""
+        new: list[Applied] = []
+        for _ in range(ATTEMPTS * max(0, count)):
+            applied = self._applied(next(points))
+            if applied is not None:
+                new.append(applied)
+            if len(new) == count:
                 break
-            fruitless = 0 if found else fruitless + 1
-            self._queue.extend(found)
-        asked, self._queue = self._queue[:count], self._queue[count:]
-        return asked
+        features = self._features([applied.schedule for applied in new])
+        scores = self._scores(features)
+        self._population += [
+            Member(
+                point=applied.point,
+                trace=applied.schedule.trace,
+                code=applied.code,
+                features=row,
+                score=score,
+            )
+            for applied, row, score in zip(new, features, scores, strict=True)
+        ]
+
+    def _applied(self, point: Point) -> Applied | None:
+        """Apply a point; None where that gives nothing new."""
+        if point in self._points:
+            return None
+        if None not in point.decisions:
+            self._points.add(point)
+        applied = self._space.apply(point, int(self._random.integers(1, 2**31 - 1)))
+        if applied is None:
+            return None
+        self._points.add(applied.point)
+        if applied.code in self._codes:
+            return None
+        self._codes.add(applied.code)
+        return applied
+
+    def _candidate(self, member: Member) -> Candidate | None:
+        trace = traces.canonical_trace(member.trace)
+        identity = trace_id(trace)
+        if identity in self._known:
+            return None
+        self._known.add(identity)
+        self._proposed[identity] = member
+        version = self._model.version
+        return Candidate(
+            trace=trace,
+            trace_id=identity,
+            predicted_score=None if version is None else member.score,
+            model_version=version,
+        )
+
+    # --- tell ------------------------------------------------------------------------------------
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn from results; see `SearchStrategy`."""
-        schedules, results = [], []
-        for trial in trials:
-            self._known.add(trial.candidate.trace_id)
-            schedule = self._schedule_of(trial.candidate)
-            if schedule is not None:
-                schedules.append(schedule)
-                results.append(trial.result)
-                self._commit(schedule, trial.result)
-        told = {trial.candidate.trace_id for trial in trials}
-        self._queue = [item for item in self._queue if item.trace_id not in told]
-        self._dataset = self._dataset.extended(
-            Dataset.from_results(
-                self._features(schedules), results, group=self._group, flops=self._workload.flops
-            )
-        )
-        if not self._dataset.failed.all():
-            self._model.fit(self._dataset)
+        members = self._members([trial.candidate for trial in trials])
+        told = [
+            (member, trial.result)
+            for member, trial in zip(members, trials, strict=True)
+            if member is not None
+        ]
+        for member, result in told:
+            if member.point is not None and result.latency_secs is not None:
+                self._measured.append((result.latency_secs, member.point))
+        self._measured.sort(key=lambda item: item[0])
+        self._learn(told)
 
-    def _start_engine(self, space: str, seed: int) -> Any:
-        context = meta_schedule.TuneContext(
-            self._module,
-            target=self._tvm_target,
-            space_generator=space_generator(space, self._target),
-            search_strategy=meta_schedule.search_strategy.EvolutionarySearch(
-                population_size=POPULATION, genetic_num_iters=GENERATIONS
-            ),
-            # TVM takes 1 to 2**31 - 1 here.
-            rand_state=1 + seed % (2**31 - 2),
-            num_threads=1,
-        )
-        context.pre_tuning(
-            max_trials=_ENDLESS,
-            num_trials_per_iter=ROUND_SIZE,
-            design_spaces=context.generate_design_space(),
-            database=self._database,
-            cost_model=_EngineModel(self._scores),
-        )
-        return context
-
-    def _next_round(self) -> list[Candidate] | None:
-        """Return the unknown candidates of one round of the engine, None when it has ended."""
-        proposals = self._context.generate_measure_candidates()
-        if not proposals:
-            return None
-        # The engine only counts results here; it learns through the database and the model.
-        self._context.notify_runner_results(
-            proposals, [meta_schedule.runner.RunnerResult(None, "elsewhere")] * len(proposals)
-        )
-        scores = self._scores([proposal.sch for proposal in proposals])
-        version = self._model.version
-        found = []
-        for proposal, score in zip(proposals, scores, strict=True):
-            trace = traces.canonical_trace(proposal.sch.trace)
-            identity = trace_id(trace)
-            if identity in self._known:
-                continue
-            self._known.add(identity)
-            self._proposed[identity] = proposal.sch
-            found.append(
-                Candidate(
-                    trace=trace,
-                    trace_id=identity,
-                    predicted_score=None if version is None else float(score),
-                    model_version=version,
-                )
+    def _members(self, candidates: Sequence[Candidate]) -> list[Member | None]:
+        """Return what is known of candidates, with features; None for one that does not apply."""
+        replayed: dict[str, Any] = {}
+        for candidate in candidates:
+            self._known.add(candidate.trace_id)
+            if candidate.trace_id not in self._proposed:
+                try:
+                    replayed[candidate.trace_id] = traces.replay(candidate.trace, self._module)
+                except InvalidTraceError:
+                    continue
+        rows = self._features(list(replayed.values()))
+        members = dict(self._proposed)
+        for candidate, row in zip(
+            (item for item in candidates if item.trace_id in replayed), rows, strict=True
+        ):
+            schedule = replayed[candidate.trace_id]
+            members[candidate.trace_id] = Member(
+                point=self._space.find(candidate.trace),
+                trace=schedule.trace,
+                code=code_of(schedule),
+                features=row,
             )
+        found = [members.get(candidate.trace_id) for candidate in candidates]
+        self._forget([member for member in found if member is not None])
         return found
 
-    def _scores(self, schedules: Sequence[Any]) -> np.ndarray:
-        if self._model.version is None:
-            return self._random.random(len(schedules))
-        return self._model.predict(self._features(schedules))
+    def _forget(self, told: Sequence[Member]) -> None:
+        """Let the told leave the population, and never come back."""
+        codes = {member.code for member in told}
+        self._codes |= codes
+        self._points |= {member.point for member in told if member.point is not None}
+        self._population = [member for member in self._population if member.code not in codes]
 
-    def _schedule_of(self, candidate: Candidate) -> Any | None:
-        own = self._proposed.pop(candidate.trace_id, None)
-        if own is not None:
-            return own
-        try:
-            return traces.replay(candidate.trace, self._module)
-        except InvalidTraceError:
-            return None
+    def _learn(self, told: Sequence[tuple[Member, MeasureResult]]) -> None:
+        """Fit the model to all results, and rank the population by it."""
+        rows = [member.features for member, _ in told]
+        self._dataset = self._dataset.extended(
+            Dataset.from_results(
+                np.array(rows, dtype=np.float32).reshape(len(rows), len(FEATURE_NAMES)),
+                [result for _, result in told],
+                group=self._group,
+                flops=self._workload.flops,
+            )
+        )
+        if self._dataset.failed.all():
+            return
+        self._model.fit(self._dataset)
+        features = np.array([member.features for member in self._population], dtype=np.float32)
+        scores = self._scores(features.reshape(-1, len(FEATURE_NAMES)))
+        self._population = [
+            replace(member, score=float(score))
+            for member, score in zip(self._population, scores, strict=True)
+        ]
+
+    # --- the model -------------------------------------------------------------------------------
 
     def _features(self, schedules: Sequence[Any]) -> FloatMatrix:
         return extract(
             schedules, workload=self._workload, target=self._target, threads=self._threads
         )
 
-    def _commit(self, schedule: Any, result: MeasureResult) -> None:
-        """Show a success to the engine, which mutates the best of what it was shown."""
-        if result.latency_secs is None:
-            return
-        self._database.commit_tuning_record(
-            meta_schedule.database.TuningRecord(
-                schedule.trace,
-                self._database_workload,
-                [result.latency_secs],
-                self._tvm_target,
-                meta_schedule.arg_info.ArgInfo.from_entry_func(self._module, False),
-            )
-        )
-
-
-@tvm.ir.utils.derived_object
-class _EngineModel(meta_schedule.cost_model.PyCostModel):
-    """Our scores in the form in which TVM's engine asks for them."""
-
-    def __init__(self, scores: Any) -> None:
-        super().__init__()
-        self._scores = scores
-
-    def load(self, path: str) -> None:
-        """Do nothing: the engine does not own the model."""
-
-    def save(self, path: str) -> None:
-        """Do nothing: the engine does not own the model."""
-
-    def update(self, context: Any, candidates: Any, results: Any) -> None:
-        """Do nothing: the search learns in `EvolutionarySearch.tell`."""
-
-    def predict(self, context: Any, candidates: Any) -> np.ndarray:
-        """Score candidates; larger is better."""
-        return np.asarray(self._scores([item.sch for item in candidates]), dtype="float64")
+    def _scores(self, features: FloatMatrix) -> ScoreVector:
+        """Score rows; all alike until the model has been fitted."""
+        if self._model.version is None:
+            return np.zeros(len(features), dtype=np.float32)
+        return self._model.predict(features)
