@@ -32,6 +32,7 @@ def report(lease_id: Id, request: wire.ResultsRequest, services: Context) -> wir
         request.worker_id,
         convert.environment(request.environment),
         [(item.item_id, convert.result_from_wire(item.result)) for item in request.results],
+        protocol_version=request.protocol_version,
     )
     services.metrics.records_stored.labels("measured").inc(len(told.accepted))
     leased = services.fleet.lease(lease_id)

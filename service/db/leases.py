@@ -8,6 +8,7 @@ from sqlalchemy import exists, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from schedules.records import (
+    PROTOCOL_VERSION,
     Environment,
     Failure,
     FailureKind,
@@ -197,12 +198,15 @@ def record_results(
     environment: Environment,
     now: datetime,
     *,
+    protocol_version: int = PROTOCOL_VERSION,
     set_aside: bool = False,
 ) -> None:
     """Insert the tuning records of items, which are done with it, and count them.
 
     Parameters
     ----------
+    protocol_version : int
+        The measurement protocol of whoever measured.
     set_aside : bool
         Whether the worker's measurements count for nothing at present.
     """
@@ -222,6 +226,7 @@ def record_results(
                 created_at=now,
                 job_id=job.job_id,
                 worker_id=worker_id,
+                protocol_version=protocol_version,
             )
         )
         for item, result in results

@@ -21,7 +21,13 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from schedules.errors import ConflictError, InputError, NotFoundError
-from schedules.records import Candidate, Environment, MeasureResult, Purpose
+from schedules.records import (
+    PROTOCOL_VERSION,
+    Candidate,
+    Environment,
+    MeasureResult,
+    Purpose,
+)
 from service.db import convert
 from service.db.catalogue import find_target, find_workload
 from service.db.engine import Repository, database_now, locked, new_id, reading, writing
@@ -229,8 +235,10 @@ class Queue(Repository):
         worker_id: str,
         environment: Environment,
         results: Sequence[tuple[str, MeasureResult]],
+        *,
+        protocol_version: int = PROTOCOL_VERSION,
     ) -> Report:
-        """Store results as tuning records.
+        """Store results as tuning records, under the measurement protocol of their worker.
 
         A measurement is a fact, even where it comes late: an item without a record gets it from
         whichever of its leases reports first, and leaves the batch in which it waits.
@@ -290,6 +298,7 @@ class Queue(Repository):
             worker_id,
             environment,
             now,
+            protocol_version=protocol_version,
             set_aside=worker.quarantined is not None,
         )
         note_crashes(

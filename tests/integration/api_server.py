@@ -16,7 +16,7 @@ import uvicorn
 from schedules.errors import InvalidTargetError, InvalidWorkloadError
 from schedules.identity import canonical_json, sha256_id
 from schedules.operators import find_operator
-from schedules.records import Candidate, Purpose
+from schedules.records import PROTOCOL_VERSION, Candidate, Purpose
 from schedules.target import Target
 from schedules.workload import OperatorCall, TensorSpec, Workload
 from service.api.context import Services
@@ -131,6 +131,7 @@ class Server:
             "epoch": lease["epoch"],
             "worker_id": worker_id,
             "environment": {"cpu": "test"},
+            "protocol_version": PROTOCOL_VERSION,
             "results": [
                 {"item_id": item["item_id"], "result": {"run_secs": [run_secs, run_secs]}}
                 for item in lease["items"]

@@ -262,3 +262,12 @@ def test_results_wake_those_who_follow_the_job(server: Server) -> None:
     thread.join()
     assert woken.is_set()
     assert job["id"] == lease["job_id"]
+
+
+def test_records_carry_the_protocol_of_their_worker_not_of_the_server(server: Server) -> None:
+    worker_id = server.register()
+    server.submit()
+    server.enqueue(count=1)
+    server.report(server.lease(worker_id).json(), worker_id, protocol_version=7)
+    [record] = server.http.get("/v1/records").json()["items"]
+    assert record["protocol_version"] == 7

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from schedules.errors import InputError, UnavailableError
-from schedules.records import Failure, FailureKind, MeasureResult
+from schedules.records import PROTOCOL_VERSION, Failure, FailureKind, MeasureResult
 from schedules.target import Target
 from tuner.client import convert, wire
 from tuner.client.http import Connection
@@ -291,6 +291,7 @@ class WorkerDaemon:
             epoch=lease.epoch,
             worker_id=self._api.worker_id,
             environment=self._environment,
+            protocol_version=PROTOCOL_VERSION,
             results=[reported],
         )
         stored = self._spool.add(SpooledResult(lease_id=lease.lease_id, request=request))

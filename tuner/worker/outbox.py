@@ -57,4 +57,5 @@ def _next_group(spool: Spool) -> list[SpooledResult]:
 
 def _header(result: SpooledResult) -> tuple[object, ...]:
     request = result.request
-    return result.lease_id, request.epoch, request.worker_id, request.environment
+    described = request.environment, request.protocol_version
+    return result.lease_id, request.epoch, request.worker_id, *described

@@ -156,6 +156,8 @@ class ResultsRequest(Wire):
     epoch: Epoch
     worker_id: str
     environment: dict[str, str | int]
+    protocol_version: Annotated[int, Field(ge=1, le=MAX_EPOCH)] = 1
+    """The measurement protocol; workers that do not say may be as old as the first."""
     results: Annotated[list[ReportedResult], Field(min_length=1, max_length=1000)]
 
 
