@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test acceptance chaos bench-measure bench-service bench-gpu bench-kernels \
-        check fmt lock serve clean
+        bench-search check fmt lock serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | \
@@ -46,6 +46,9 @@ chaos: $(STAMP) ## inject every fault and count what is lost (resumable; QUICK=1
 
 bench-measure: $(STAMP) ## the measurement engine beside stock MetaSchedule's (an hour; QUICK=1: 5 minutes)
 	$(BIN)/python -m tests.benchmarks.bench_measure
+
+bench-search: $(STAMP) ## the search beside MetaSchedule's, on one space and one measurer (4 hours, resumable; QUICK=1: 3 minutes)
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_search
 
 bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (half an hour; QUICK=1: 3 minutes)
 	$(BIN)/python -m tests.benchmarks.bench_service

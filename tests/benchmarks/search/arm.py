@@ -1,0 +1,146 @@
+"""One search on one workload, in a process of its own; the measuring host is the same for all.
+
+Run as ``python -m tests.benchmarks.search.arm ARM`` with JSON on standard input; prints one line of
+JSON. ``own`` and ``stock`` search; ``random`` samples the space; ``final`` re-measures traces.
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+from cost_model.xgboost_model import XgbCostModel
+from schedules import trace as traces
+from schedules.operators import find_operator
+from schedules.records import Candidate, Purpose, trace_id
+from schedules.target import Target
+from schedules.workload import Workload
+from tests.benchmarks.search.stock import StockSearch
+from tuner.measure.local import LocalMeasurer
+from tuner.measure.protocol import MeasureBatch
+from tuner.search.evolutionary import EvolutionarySearch
+from tuner.search.points import Space
+from tuner.search.protocol import SearchStrategy, Trial
+from tuner.session import BATCH_SIZE
+
+Given = dict[str, Any]
+
+
+class RandomSearch:
+    """Samples of the space, never twice the same; implements `SearchStrategy`."""
+
+    def __init__(self, *, workload: Workload, target: Target, space: str, seed: int) -> None:
+        self._space = Space(workload=workload, target=target, space=space, seed=seed)
+        self._seed = seed * 10**5
+        self._known: set[str] = set()
+
+    def ask(self, count: int) -> list[Candidate]:
+        """Propose candidates; see `SearchStrategy`."""
+        asked: list[Candidate] = []
+        for _ in range(20 * count):
+            self._seed += 1
+            point = self._space.open_point(self._seed % len(self._space))
+            applied = self._space.apply(point, 1 + self._seed)
+            if applied is None:
+                continue
+            trace = traces.canonical_trace(applied.schedule.trace)
+            if trace_id(trace) not in self._known and len(asked) < count:
+                self._known.add(trace_id(trace))
+                asked.append(Candidate(trace=trace, trace_id=trace_id(trace)))
+        return asked
+
+    def tell(self, trials: Any) -> None:
+        """Learn nothing."""
+
+
+def main() -> None:
+    """Answer the order."""
+    given = json.loads(sys.stdin.read())
+    order = sys.argv[1]
+    with LocalMeasurer() as measurer:
+        target, _ = measurer.describe()
+        workload = measurer.resolve(find_operator(given["op"]).call(given["args"]))
+        if order == "final":
+            print(json.dumps(_final(measurer, workload, target, given["traces"])))
+            return
+        started = time.perf_counter()
+        strategy = _strategy(order, workload, target, given)
+        begun_secs = time.perf_counter() - started
+        print(json.dumps(_search(measurer, workload, target, strategy, given, begun_secs)))
+
+
+def _strategy(arm: str, workload: Workload, target: Target, given: Given) -> SearchStrategy:
+    asked: dict[str, Any] = {
+        "workload": workload,
+        "target": target,
+        "space": given["space"],
+        "seed": given["seed"],
+    }
+    if arm == "own":
+        model = XgbCostModel(seed=given["seed"])
+        return EvolutionarySearch(**asked, model=model, threads=target.cores)
+    return StockSearch(**asked) if arm == "stock" else RandomSearch(**asked)
+
+
+def _search(
+    measurer: LocalMeasurer,
+    workload: Workload,
+    target: Target,
+    strategy: SearchStrategy,
+    given: Given,
+    begun_secs: float,
+) -> Given:
+    """Search for so many trials; give the best so far and the seconds after each of them."""
+    best: tuple[float, str] | None = None
+    best_secs: list[float | None] = []
+    wall_secs: list[float] = []
+    searching_secs = begun_secs
+    started = time.perf_counter() - begun_secs
+    while (left := given["trials"] - len(best_secs)) > 0:
+        asked_at = time.perf_counter()
+        candidates = strategy.ask(min(BATCH_SIZE, left))
+        searching_secs += time.perf_counter() - asked_at
+        if not candidates:
+            break
+        batch = MeasureBatch(
+            workload=workload,
+            target=target,
+            candidates=tuple(candidates),
+            incumbent_secs=None if best is None else best[0],
+        )
+        trials = []
+        for place, result in measurer.measure(batch):
+            secs = result.latency_secs
+            if secs is not None and (best is None or secs < best[0]):
+                best = (secs, candidates[place].trace)
+            best_secs.append(None if best is None else best[0])
+            wall_secs.append(time.perf_counter() - started)
+            trials.append(Trial(candidate=candidates[place], result=result))
+        told_at = time.perf_counter()
+        strategy.tell(trials)
+        searching_secs += time.perf_counter() - told_at
+    return {
+        "best_secs": best_secs,
+        "wall_secs": wall_secs,
+        "searching_secs": searching_secs,
+        "trace": None if best is None else best[1],
+    }
+
+
+def _final(
+    measurer: LocalMeasurer, workload: Workload, target: Target, given_traces: list[str]
+) -> Given:
+    batch = MeasureBatch(
+        workload=workload,
+        target=target,
+        candidates=tuple(
+            Candidate(trace=trace, trace_id=trace_id(trace)) for trace in given_traces
+        ),
+        purpose=Purpose.FINAL,
+    )
+    results = dict(measurer.measure(batch))
+    return {"latencies": [results[place].latency_secs for place in range(len(given_traces))]}
+
+
+if __name__ == "__main__":
+    main()
