@@ -277,10 +277,7 @@ class Bench:
         self, batch: MeasureBatch, entries: Sequence[Entry], seed: int
     ) -> Iterator[Measured]:
         deadline_secs = self._deadlines.final_run_secs
-        # On a CPU in any case: what a GPU should give is not asked of that GPU.
-        target = detect.native_target() if batch.target.kind == "cuda" else batch.target
-        forked = self._fork(batch, target, DEFAULT_TRACE)
-        writer = Entry(-1, batch.candidates[0], forked)
+        writer = Entry(-1, batch.candidates[0], self._fork_writer(batch))
         try:
             writer.take_build(time.monotonic() + self._deadlines.build_secs)
             finals.check(entries, writer, seed, deadline_secs)
@@ -292,6 +289,20 @@ class Bench:
             entry.note(self._timer_conditions(batch))
             entry.child.close()
             yield self._measured(entry)
+
+    def _fork_writer(self, batch: MeasureBatch) -> ForkedChild:
+        """Fork what computes the reference output, on a CPU in any case."""
+        if batch.workload.call is None:
+            # What a GPU should give is not asked of that GPU.
+            target = detect.native_target() if batch.target.kind == "cuda" else batch.target
+            return self._fork(batch, target, DEFAULT_TRACE)
+        cpu_secs = int(self._deadlines.build_secs + self._deadlines.final_run_secs)
+
+        def body(commands: Any, answers: Any) -> None:
+            child.confine(cpu_secs=cpu_secs, extra_bytes=8 * batch.workload.size_bytes)
+            child.serve_reference(batch.workload, commands, answers)
+
+        return ForkedChild(body, interrupt=self._interrupt)
 
     def _timer_conditions(self, batch: MeasureBatch) -> dict[str, str | int]:
         """Say what the clock adds to a repeat; measured once, in a child of its own."""

@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, TypeVar
 
 from schedules.errors import InvalidTraceError
 from schedules.records import FailureKind
+from schedules.workload import Workload
 from tuner.measure.backend import run_failure
-from tuner.measure.kernel import Assignment, Kernel
+from tuner.measure.kernel import Assignment, Kernel, write_numpy_reference
 
 FILE_SIZE_BYTES = 4 * 2**30
 EXTRA_MEMORY_BYTES = 6 * 2**30
@@ -42,6 +43,20 @@ def serve(assignment: Assignment, commands: BinaryIO, answers: BinaryIO) -> None
         answer(answers, {"built_secs": kernel.build_secs, "code_id": kernel.code_id})
         for line in commands:
             order = partial(kernel.obey, json.loads(line))
+            answer(answers, _attempt(run_failure, order))
+    except _FailedError as failure:
+        answer(answers, {"failure": failure.kind, "detail": str(failure)[-DETAIL_CHARACTERS:]})
+
+
+def serve_reference(workload: Workload, commands: BinaryIO, answers: BinaryIO) -> None:
+    """Answer ``reference`` orders for a catalogue operator, whose formula needs no build."""
+    answer(answers, {"built_secs": 0.0, "code_id": None})
+    try:
+        for line in commands:
+            given = json.loads(line)
+            order = partial(
+                write_numpy_reference, workload, given["seed"], Path(given["reference"])
+            )
             answer(answers, _attempt(run_failure, order))
     except _FailedError as failure:
         answer(answers, {"failure": failure.kind, "detail": str(failure)[-DETAIL_CHARACTERS:]})
