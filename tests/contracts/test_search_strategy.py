@@ -21,7 +21,7 @@ from schedules.records import (
 from schedules.target import Target
 from tuner.search import SearchStrategy, Trial
 from tuner.search.evolutionary import EvolutionarySearch
-from tuner.search.local import LocalSearch
+from tuner.search.local import LocalSearch, warm_pool
 
 TARGET = Target.parse({"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 2})
 Make = Callable[..., SearchStrategy]
@@ -34,21 +34,22 @@ def workload():
     )
 
 
+@pytest.fixture(scope="module")
+def pool():
+    # One for all tests: each needs seconds to load the compiler.
+    with warm_pool() as pool:
+        yield pool
+
+
 @pytest.fixture(params=["in-process", "pooled"])
 def make(request, workload):
-    opened = []
-
     def make(seed: int = 1, workload=workload) -> SearchStrategy:
         asked = {"workload": workload, "target": TARGET, "space": "stock", "seed": seed}
         if request.param == "in-process":
             return EvolutionarySearch(**asked, model=XgbCostModel(seed=seed))
-        strategy = LocalSearch(**asked)
-        opened.append(strategy)
-        return strategy
+        return LocalSearch(**asked, pool=request.getfixturevalue("pool"))
 
-    yield make
-    for strategy in opened:
-        strategy.__exit__(None, None, None)
+    return make
 
 
 def measured(candidates):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count as count_up
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,9 @@ CROSSED_SHARE = 0.2
 AGAIN_SHARE = 0.35
 """How often another step follows a step."""
 ATTEMPTS = 4
-"""So many points are tried for each one that is wanted."""
+"""So many points are bred for each one that is wanted."""
+PATIENCE = 512
+"""After so many samples a space has no more to offer; most of those for GPUs are refused."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,7 +69,7 @@ class EvolutionarySearch:
 
     A population of points is kept between batches. Each `ask` breeds a few more from what is best,
     by measurement and by the model, and chooses a batch from all (`tuner.search.batch`). Until the
-    model has been fitted, batches are samples of all designs.
+    model has been fitted, and where nothing new can be bred, batches are samples of all designs.
 
     What the population holds depends on the calls so far; a search that is told all trials at once
     goes on as well, from another population.
@@ -117,11 +120,11 @@ class EvolutionarySearch:
 
     def ask(self, count: int) -> list[Candidate]:
         """Propose candidates; see `SearchStrategy`."""
-        if self._model.version is None:
-            self._sample(count)
-        else:
+        if self._model.version is not None:
             for _ in range(GENERATIONS):
                 self._breed(count * BRED_PER_CANDIDATE // GENERATIONS)
+        if len(self._population) < count:
+            self._sample(count)
         incumbent = self._measured[0][1] if self._measured else None
         chosen = choose(self._population, count, incumbent=incumbent, random=self._random)
         taken = {member.code for member in chosen}
@@ -133,10 +136,10 @@ class EvolutionarySearch:
         """Fill the population with samples, as many of each design."""
         order = self._random.permutation(len(self._space))
         points = (self._space.open_point(int(order[turn % len(order)])) for turn in count_up())
-        self._add(points, count - len(self._population))
+        self._add(points, count - len(self._population), attempts=PATIENCE)
 
     def _breed(self, count: int) -> None:
-        self._add(self._offspring(), count)
+        self._add(self._offspring(), count, attempts=ATTEMPTS * count)
         self._population.sort(key=lambda member: -member.score)
         del self._population[POPULATION:]
 
@@ -192,11 +195,11 @@ class EvolutionarySearch:
         ]
         return [found[place] for place in self._random.permutation(len(found))]
 
-    def _add(self, points: Iterator[Point], count: int) -> None:
+    def _add(self, points: Iterator[Point], count: int, *, attempts: int) -> None:
         """Apply points until so many are new, and take them into the population."""
         new: list[Applied] = []
-        for _ in range(ATTEMPTS * max(0, count)):
-            applied = self._applied(next(points))
+        for point in islice(points, attempts):
+            applied = self._applied(point)
             if applied is not None:
                 new.append(applied)
             if len(new) == count:
