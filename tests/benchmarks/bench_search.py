@@ -10,11 +10,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import exp, log
 from typing import Any
 
 from tests.benchmarks.measure.cases import CASES, Case
-from tests.benchmarks.report import RESULTS, ROOT, Checkpoint, Table, publish
+from tests.benchmarks.report import RESULTS, ROOT, Cell, Checkpoint, Table, publish
 from tests.benchmarks.search.curves import write_curves
 
 ARMS = ("own", "stock", "random")
@@ -80,7 +81,7 @@ def _runs(done: Checkpoint, scale: Scale, case: Case, seed: int) -> Runs:
     for arm in ARMS:
         name = f"{case.name} {seed}: {arm}"
         print(name, file=sys.stderr, flush=True)
-        runs[arm] = done.part(name, lambda arm=arm: _run(arm, given))
+        runs[arm] = done.part(name, partial(_run, arm, given))
     winners = {"op": case.op, "args": case.args, "traces": [runs[arm]["trace"] for arm in ARMS]}
     final = done.part(f"{case.name} {seed}: final", lambda: _run("final", winners))
     for arm, secs in zip(ARMS, final["latencies"], strict=True):
@@ -113,7 +114,8 @@ def matched_at(run: dict[str, Any], goal_secs: float) -> int | None:
 
 def report(scale: Scale, found: dict[tuple[str, int], Runs], *, quick: bool) -> None:
     """Write tables, pictures and keys."""
-    rows, trial_ratios, wall_ratios, speed_ratios, missed = [], [], [], [], 0
+    rows: list[list[Cell]] = []
+    trial_ratios, wall_ratios, speed_ratios, missed = [], [], [], 0
     for (case, seed), runs in found.items():
         own, stock = runs["own"], runs["stock"]
         goal_secs = stock["best_secs"][-1]
@@ -175,7 +177,7 @@ def report(scale: Scale, found: dict[tuple[str, int], Runs], *, quick: bool) -> 
 
 def _regret_table(scale: Scale, found: dict[tuple[str, int], Runs]) -> Table:
     marks = [mark for mark in MARKS if mark <= scale.trials]
-    rows = []
+    rows: list[list[Cell]] = []
     for case in scale.cases:
         curves = _curves(found, case.name)
         rows += [[case.name, arm, *(curves[arm][mark - 1] for mark in marks)] for arm in ARMS]

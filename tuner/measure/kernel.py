@@ -246,7 +246,9 @@ class Kernel:
 
     def _reference(self, seed: int, reference: Path) -> dict[str, Any]:
         """Write what the output should be, by this kernel."""
-        outputs = [output.astype(_wide(output)) for output in self._run_once(seed).outputs]
+        outputs: list[np.ndarray] = [
+            output.astype(_wide(output)) for output in self._run_once(seed).outputs
+        ]
         with reference.open("wb") as file:
             np.savez(file, *outputs)
         return {"source": "unscheduled"}

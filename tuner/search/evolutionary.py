@@ -212,7 +212,7 @@ class EvolutionarySearch:
                 trace=applied.schedule.trace,
                 code=applied.code,
                 features=row,
-                score=score,
+                score=float(score),
             )
             for applied, row, score in zip(new, features, scores, strict=True)
         ]
@@ -265,22 +265,23 @@ class EvolutionarySearch:
 
     def _members(self, candidates: Sequence[Candidate]) -> list[Member | None]:
         """Return what is known of candidates, with features; None for one that does not apply."""
+        texts = {candidate.trace_id: candidate.trace for candidate in candidates}
+        self._known |= texts.keys()
+        members: dict[str, Member] = {}
         replayed: dict[str, Any] = {}
-        for candidate in candidates:
-            self._known.add(candidate.trace_id)
-            if candidate.trace_id not in self._proposed:
-                try:
-                    replayed[candidate.trace_id] = traces.replay(candidate.trace, self._module)
-                except InvalidTraceError:
-                    continue
+        for identity, text in texts.items():
+            own = self._proposed.pop(identity, None)
+            if own is not None:
+                members[identity] = own
+                continue
+            try:
+                replayed[identity] = traces.replay(text, self._module)
+            except InvalidTraceError:
+                continue
         rows = self._features(list(replayed.values()))
-        members = dict(self._proposed)
-        for candidate, row in zip(
-            (item for item in candidates if item.trace_id in replayed), rows, strict=True
-        ):
-            schedule = replayed[candidate.trace_id]
-            members[candidate.trace_id] = Member(
-                point=self._space.find(candidate.trace),
+        for (identity, schedule), row in zip(replayed.items(), rows, strict=True):
+            members[identity] = Member(
+                point=self._space.find(texts[identity]),
                 trace=schedule.trace,
                 code=code_of(schedule),
                 features=row,

@@ -51,7 +51,7 @@ class Tile:
 
     innermost_limit: int | None = None
 
-    def neighbours(self, decision: Decision) -> tuple[Decision, ...]:
+    def neighbours(self, decision: Decision) -> tuple[tuple[int, ...], ...]:
         """Move a divisor of one factor to another one; see `Site`."""
         return _moved(decision, self.innermost_limit) if isinstance(decision, tuple) else ()
 
@@ -68,7 +68,7 @@ class Choice:
 
     values: tuple[int, ...]
 
-    def neighbours(self, decision: Decision) -> tuple[Decision, ...]:
+    def neighbours(self, decision: Decision) -> tuple[int, ...]:
         """Take any other value; see `Site`."""
         return tuple(value for value in self.values if value != decision)
 
@@ -89,7 +89,7 @@ def _divisors(number: int) -> list[int]:
 
 
 @lru_cache(maxsize=4096)
-def _moved(factors: tuple[int, ...], limit: int | None) -> tuple[Decision, ...]:
+def _moved(factors: tuple[int, ...], limit: int | None) -> tuple[tuple[int, ...], ...]:
     last = len(factors) - 1
     moved = []
     for source, size in enumerate(factors):
