@@ -22,7 +22,8 @@ def write_curves(path: Path, title: str, curves: Mapping[str, Sequence[float]]) 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     longest = max(map(len, curves.values()))
-    highest = max(1.1, *(min(value, 4.0) for curve in curves.values() for value in curve[7:]))
+    later = (min(value, 4.0) for curve in curves.values() for value in curve[7:])
+    highest = max([1.1, *later])
 
     def across(trial: int) -> float:
         return MARGIN + (WIDTH - 2 * MARGIN) * log2(trial) / max(1.0, log2(longest))
