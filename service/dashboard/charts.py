@@ -88,7 +88,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A line of the legend; `shape` is ``line`` or ``mark``."""
+    """A line of the legend; `shape` is ``line``, ``mark`` or ``bar``."""
 
     kind: str
     shape: str

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.context import Context, Services
 from service.dashboard import figures, pictures
+from service.dashboard.curves import improvements
 from service.dashboard.html import PageRoute, render
 from service.dashboard.jobs import line_of, trials_of
 from service.dashboard.session import SIGNED_IN
@@ -41,7 +42,7 @@ def _choices(services: Services, kind: Kind) -> list[tuple[str, str]]:
     store = services.store
     if kind == "jobs":
         jobs = store.job_lines(JobQuery(), limit=_CHOICES)
-        return [(job.job_id, f"{job.name} · {figures.short(job.job_id)}") for job in jobs]
+        return [(job.job_id, f"{figures.short(job.job_id)} {job.name}") for job in jobs]
     if kind == "targets":
         targets = store.targets_by_id().items()
         return [(target_id, figures.target_name(target)) for target_id, target in targets]
@@ -53,8 +54,8 @@ def _jobs(services: Services, a: str, b: str) -> dict[str, Any]:
     jobs = [services.store.job(job_id) for job_id in (a, b)]
     trials = [trials_of(services, job) for job in jobs]
     lines = [line_of(services, job) for job in jobs]
-    names = [f"{line.name} ({figures.short(line.job_id)})" for line in lines]
-    curves = [pictures.improvements(side) for side in trials]
+    names = [f"{side}: {line.name}" for side, line in zip("AB", lines, strict=True)]
+    curves = [improvements(side) for side in trials]
     return {
         "chart": pictures.overlay(list(zip(names, trials, strict=True))),
         "sides": [

@@ -35,6 +35,14 @@ def latency(secs: float | None) -> str:
     return f"{digits(secs / 1e-9)} ns"
 
 
+def round_latency(secs: float) -> str:
+    """Write a round time, as on an axis: without zeros that say nothing."""
+    size, unit = next(
+        ((size, unit) for size, unit in _SECOND_UNITS if secs >= 0.9995 * size), (1e-9, "ns")
+    )
+    return f"{secs / size:.4g} {unit}"
+
+
 def duration(secs: float | None) -> str:
     """Write how long something took that people wait for."""
     if secs is None:

@@ -11,6 +11,7 @@ from schedules.errors import NotFoundError
 from service.api.context import Context, Id, IdFilter, Services
 from service.api.stream import job_events
 from service.dashboard import curves, pictures
+from service.dashboard.charts import Chart
 from service.dashboard.curves import Trial
 from service.dashboard.html import PageRoute, render
 from service.dashboard.overview import EVENT_STREAM
@@ -90,7 +91,7 @@ def show_job(
     ended = job.finished_at or now
     took_secs = (ended - (job.started_at or job.created_at)).total_seconds()
 
-    def chart(*, by_time: bool) -> pictures.Chart | None:
+    def chart(*, by_time: bool) -> Chart | None:
         return pictures.progress(
             trials,
             by_time=by_time,

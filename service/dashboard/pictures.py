@@ -20,6 +20,8 @@ _KINDS = {
     "failed": "failed",
     "final": "final",
 }
+_SPAN = 30.0
+"""How many times the smallest latency the axis of latencies reaches."""
 DRIFT = 0.05
 """How far a reference kernel may move; see `tuner.measure.health`."""
 
@@ -51,18 +53,21 @@ def progress(
     curve = improvements(trials)
     levels = [secs for trial in trials if (secs := trial.secs)]
     levels += [step.secs for step in earlier] + ([default_secs] if default_secs else [])
-    if not trials or not levels:
+    if not trials:
         return None
+    low = min(levels, default=1e-3)
+    # Beyond it lie only the default and hopeless candidates, which would squeeze all that matters.
+    high = min(max(levels, default=low), _SPAN * low)
 
     def at(step: Trial | Improvement) -> float:
         return step.elapsed_secs if by_time else float(step.number)
 
-    ends = [at(step) for step in (*trials, *earlier)] + [ended_secs or 0.0] * by_time
+    ends = [*map(at, trials), *map(at, earlier), (ended_secs or 0.0) if by_time else 0.0]
     x = charts.across(0.0, max(ends))
-    y = charts.down(0.9 * min(levels) if log else 0.0, max(levels), log=log)
+    y = charts.down(0.9 * low if log else 0.0, high, log=log)
     last = max(map(at, trials))
     lines = []
-    if default_secs:
+    if default_secs and default_secs <= high:
         lines.append(Line(kind="default", path=charts.level(default_secs, y)))
     if earlier:
         points = [(at(step), step.secs) for step in earlier]
@@ -71,20 +76,18 @@ def progress(
         points = [(at(step), step.secs) for step in curve]
         lines.append(Line(kind="best", path=charts.steps(points, x, y, last)))
     write_x = figures.duration if by_time else figures.digits
-    reached = (
-        f"the best of {len(trials)} records is {figures.latency(curve[-1].secs)}" if curve else ""
-    )
+    reached = f"the best is {figures.latency(curve[-1].secs)}" if curve else "none succeeded"
     return Chart(
         chart_id="by-time" if by_time else "by-trials",
         title="Latency against time" if by_time else "Latency against trials",
-        summary=f"Latencies of trials and their best so far; {reached or 'no trial succeeded'}.",
+        summary=f"{len(trials)} trials and finals and their best so far; {reached}.",
         x_title="since the job started" if by_time else "trials",
         y_title="latency",
         x_ticks=charts.ticks(x, write_x if by_time else figures.count, whole=True),
-        y_ticks=charts.ticks(y, figures.latency),
+        y_ticks=charts.ticks(y, figures.round_latency) if levels else (),
         lines=lines,
         marks=[_trial_mark(trial, charts.percent_across(x, at(trial)), y) for trial in trials],
-        keys=_progress_keys(trials, default=bool(default_secs), earlier=bool(earlier)),
+        keys=_progress_keys(trials, default_secs, earlier=bool(earlier), high=high),
     )
 
 
@@ -105,12 +108,16 @@ def _trial_mark(trial: Trial, across: float, y: charts.Scale) -> Mark:
     )
 
 
-def _progress_keys(trials: Sequence[Trial], *, default: bool, earlier: bool) -> list[Key]:
+def _progress_keys(
+    trials: Sequence[Trial], default_secs: float | None, *, earlier: bool, high: float
+) -> list[Key]:
     keys = [Key(kind="best", shape="line", label="best so far")]
     if earlier:
         keys.append(Key(kind="earlier", shape="line", label="job before"))
-    if default:
-        keys.append(Key(kind="default", shape="line", label="compiler's default"))
+    if default_secs:
+        where = "" if default_secs <= high else ", further up"
+        label = f"compiler's default, {figures.latency(default_secs)}{where}"
+        keys.append(Key(kind="default", shape="line", label=label))
     there = {trial.kind for trial in trials}
     return keys + [
         Key(kind=kind, shape="mark", label=label) for kind, label in _KINDS.items() if kind in there
@@ -199,8 +206,8 @@ def activity(lines: Iterable[ActivityLine], last_minute: int, *, minutes: int = 
         y_ticks=charts.ticks(y, figures.count, about=3, whole=True),
         bars=bars,
         keys=[
-            Key(kind="good", shape="mark", label="measured"),
-            Key(kind="bad", shape="mark", label="failed"),
+            Key(kind="good", shape="bar", label="measured"),
+            Key(kind="bad", shape="bar", label="failed"),
         ],
     )
 
@@ -232,7 +239,9 @@ def drift(checks: Sequence[Check]) -> Chart | None:
         y_title="time over the baseline's",
         height=160.0,
         x_ticks=_time_ticks(x),
-        y_ticks=charts.ticks(y, lambda value: f"{100 * (value - 1):+.0f} %"),
+        y_ticks=charts.ticks(
+            y, lambda value: f"{round(100 * (value - 1)) or 0:+d} %".replace("+0 ", "0 ")
+        ),
         lines=[
             Line(kind="limit", path=charts.level(1 + DRIFT, y)),
             Line(kind="limit", path=charts.level(1 - DRIFT, y)),
@@ -273,8 +282,8 @@ def history(published: Sequence[Published]) -> Chart | None:
         y_title="latency",
         height=160.0,
         x_ticks=_time_ticks(x),
-        y_ticks=charts.ticks(y, figures.latency, about=4),
-        lines=[Line(kind="best", path=charts.joined(points, x, y))],
+        y_ticks=charts.ticks(y, figures.round_latency, about=4),
+        lines=[Line(kind="best", path=charts.steps(points, x, y, max(times)))],
         marks=[
             Mark(
                 kind="final",
@@ -292,7 +301,8 @@ def history(published: Sequence[Published]) -> Chart | None:
 def _time_ticks(x: charts.Scale) -> list[charts.Tick]:
     """Label both ends and the middle; more would run into each other on a phone."""
     pattern = "%H:%M" if x.high - x.low < 86400 else "%m-%d %H:%M"
-    moments = (x.low, (x.low + x.high) / 2, x.high)
+    middle = (x.low + x.high) / 2
+    moments = (x.low, middle, x.high) if x.high - x.low > 120 else (middle,)
     return [
         charts.Tick(
             place=round(x.place(moment), 2),
@@ -325,7 +335,7 @@ def overlay(named: Sequence[tuple[str, Sequence[Trial]]], *, log: bool = True) -
         x_title="trials",
         y_title="latency",
         x_ticks=charts.ticks(x, figures.count, whole=True),
-        y_ticks=charts.ticks(y, figures.latency),
+        y_ticks=charts.ticks(y, figures.round_latency),
         lines=lines,
         keys=keys,
     )

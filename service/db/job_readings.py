@@ -121,7 +121,7 @@ def in_order(
     return ((column.desc() if descending else column.asc()).nulls_last(),)
 
 
-def _job_lines() -> Select[Any]:
+def _job_lines() -> Select[*tuple[Any, ...]]:
     return (
         select(
             JobRow.job_id,
@@ -149,7 +149,7 @@ def _job_lines() -> Select[Any]:
     )
 
 
-def _read_jobs(session: Session, statement: Select[Any]) -> tuple[JobLine, ...]:
+def _read_jobs(session: Session, statement: Select[*tuple[Any, ...]]) -> tuple[JobLine, ...]:
     rows = session.execute(statement).all()
     counts = session.execute(
         select(RecordRow.job_id, func.count())
