@@ -23,6 +23,7 @@ PAGE = 50
 MOST_TRIALS = 4000
 """How many points a chart has; of longer jobs the newest are shown."""
 _ROWS = 100
+_MOST_WORKERS = 12
 
 router = APIRouter(
     prefix="/jobs", route_class=PageRoute, include_in_schema=False, dependencies=[SIGNED_IN]
@@ -192,7 +193,7 @@ def _workers(
         if one.line.worker_id is not None:
             counts[one.line.worker_id] = counts.get(one.line.worker_id, 0) + 1
     found = []
-    for worker_id, count in sorted(counts.items(), key=lambda item: -item[1])[:PAGE]:
+    for worker_id, count in sorted(counts.items(), key=lambda item: -item[1])[:_MOST_WORKERS]:
         try:
             worker = services.store.worker(worker_id)
         except NotFoundError:

@@ -1,6 +1,7 @@
 """Every page, as a browser shows it: themes, phone, accessibility, hostile names."""
 
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -10,12 +11,13 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.addresses import addresses
 from tests.browser.conftest import PHONE, watched
 from tests.browser.site import HOSTILE, Site
+from tests.integration.api_server import live_server
 
+_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE_RULES = {
-    "runOnly": {
-        "type": "tag",
-        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-    }
+    "light": {"runOnly": {"type": "tag", "values": _TAGS}},
+    # The same document in other colours.
+    "dark": {"runOnly": {"type": "rule", "values": ["color-contrast"]}},
 }
 
 
@@ -32,7 +34,7 @@ def test_pages_have_no_barriers_and_stay_with_this_host(
             policy = answer.headers["content-security-policy"]
             assert policy.startswith("default-src 'self';")
             assert "unsafe" not in policy
-            found = axe.run(page, options=AXE_RULES)
+            found = axe.run(page, options=AXE_RULES[scheme])
             if found.violations_count:
                 barriers.append(f"{name}: {found.generate_report()}")
     assert barriers == [], "\n".join(barriers)
@@ -106,6 +108,21 @@ def test_a_keyboard_reaches_the_page_its_controls_and_its_trials(page: Page, tol
     page.wait_for_function("first => location.href === first", arg=first)
 
 
+def test_an_empty_database_is_told_how_to_be_filled(browser: Browser, tmp_path: Path) -> None:
+    with live_server(tmp_path) as empty, watched(browser, empty.url) as page:
+        for address, text in (
+            ("/", "tunesmith submit"),
+            ("/jobs", "tunesmith submit"),
+            ("/workloads", "they come with jobs"),
+            ("/targets", "they come with workers and jobs"),
+            ("/workers", f"tunesmith worker --server {empty.url}"),
+            ("/models", "tunesmith model train"),
+            ("/compare", "There are no two jobs yet"),
+        ):
+            page.goto(address)
+            expect(page.locator("main")).to_contain_text(text)
+
+
 def test_unknown_pages_and_wrong_queries_are_pages_that_help(browser: Browser, told: Site) -> None:
     context = browser.new_context(base_url=told.server.url)
     page = context.new_page()
@@ -116,7 +133,7 @@ def test_unknown_pages_and_wrong_queries_are_pages_that_help(browser: Browser, t
         ("/workloads/none", 404, "there is no workload none"),
         ("/targets/none", 404, "there is no target none"),
         ("/best/none/none", 404, "no best is known"),
-        (f"/workloads/{quote(HOSTILE, safe='')}", 404, "there is no"),
+        (f"/workloads/{quote(HOSTILE, safe='')}", 404, "There is no page"),
         ("/jobs?sort=size", 422, "sort by one of"),
         ("/jobs?state=lost", 422, "state"),
         ("/jobs?offset=-1", 422, "offset"),
