@@ -123,6 +123,12 @@ def short(identity: str) -> str:
     return identity[:10] if len(identity) == 64 else identity[-8:]
 
 
+def name_parts(name: str) -> tuple[str, str]:
+    """Split the name of a workload into its operator and the rest, which is empty for other names."""
+    operator, bracket, arguments = name.partition("(")
+    return operator, bracket + arguments
+
+
 def target_name(target: Target) -> str:
     """Name a target in a few words."""
     attributes = target.attributes

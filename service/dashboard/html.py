@@ -151,6 +151,7 @@ def _environment() -> Environment:
         gflops=figures.gflops,
         iso=datetime.isoformat,
         latency=figures.latency,
+        name_parts=figures.name_parts,
         operations=figures.operations,
         percent=figures.percent,
         plain_json=_plain_json,

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from tests.browser.addresses import addresses
-from tests.browser.conftest import DESKTOP, PHONE
+from tests.browser.conftest import PHONE
 from tests.browser.site import Site, site
 from tuner.sandbox import Sandbox
 
 MOST_BYTES = 150_000
+SIZE = ViewportSize(width=1100, height=820)
 _PICTURED = (
     "overview",
     "jobs",
@@ -44,7 +45,7 @@ def test_every_page_is_pictured(
     folder = Path(request.config.getoption("--screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     context = browser.new_context(
-        base_url=tuned.server.url, viewport=DESKTOP, color_scheme=scheme, locale="en-GB"
+        base_url=tuned.server.url, viewport=SIZE, color_scheme=scheme, locale="en-GB"
     )
     page = context.new_page()
     for name, address in addresses(tuned).items():
@@ -66,8 +67,8 @@ def test_every_page_is_pictured(
 
 
 def _picture(page: Page, path: Path) -> None:
-    height = min(page.evaluate("document.documentElement.scrollHeight"), 1100)
-    width = page.viewport_size["width"] if page.viewport_size else DESKTOP["width"]
+    height = min(page.evaluate("document.documentElement.scrollHeight"), SIZE["height"])
+    width = page.evaluate("innerWidth")
     page.screenshot(
         path=path, clip={"x": 0, "y": 0, "width": width, "height": height}, full_page=True
     )

@@ -1,6 +1,7 @@
 """The store's contract: what the dashboard reads, on both engines."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def clock(shared_database: tuple[object, Clock]) -> Clock:
     return shared_database[1]
 
 
-def tuned(store: Store, clock: Clock, *, secs: float = 1e-3, **changes: object) -> Job:
+def tuned(store: Store, clock: Clock, *, secs: float = 1e-3, **changes: Any) -> Job:
     """A job with two trials a minute apart, the second of which failed, and a final."""
     job = running_job(store, **changes)
     by = worker(store)

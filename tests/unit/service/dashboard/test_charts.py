@@ -9,7 +9,7 @@ from service.dashboard import charts, figures
     ("low", "high", "log", "labels"),
     [
         (0.0, 96.0, False, ["0", "20", "40", "60", "80"]),
-        (1.1e-3, 1.3e-2, True, ["2 ms", "5 ms", "10 ms"]),
+        (1.1e-3, 1.3e-2, True, ["2 ms", "3 ms", "5 ms", "7 ms", "10 ms"]),
         (0.0, 3.0, False, ["0", "1", "2", "3"]),
     ],
 )

@@ -51,6 +51,11 @@ def test_ages_round_to_one_unit() -> None:
     assert ages == ["now", "40 s ago", "10 min ago", "2 h ago", "3 d ago"]
 
 
+def test_names_are_split_before_their_arguments() -> None:
+    assert figures.name_parts("matmul(n=4, float32)") == ("matmul", "(n=4, float32)")
+    assert figures.name_parts("main") == ("main", "")
+
+
 def test_other_figures() -> None:
     assert figures.gflops(2.68e8, 1.22e-3) == "220 GFLOP/s"
     assert figures.gflops(0.0, 1.0) == figures.NOTHING
