@@ -124,7 +124,7 @@ def short(identity: str) -> str:
 
 
 def name_parts(name: str) -> tuple[str, str]:
-    """Split the name of a workload into its operator and the rest, which is empty for other names."""
+    """Split a workload's name into its operator and the rest, which other names have not."""
     operator, bracket, arguments = name.partition("(")
     return operator, bracket + arguments
 
