@@ -17,6 +17,8 @@ SPAN = 1000
 _PAD = 12.0
 """Pixels that stay free above and below what is plotted."""
 
+_CLOCK_STEPS = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0)
+
 Write = Callable[[float], str]
 
 
@@ -146,7 +148,9 @@ def _scale(low: float, high: float, begin: float, end: float, *, log: bool) -> S
     return Scale(low=low, high=high, begin=begin, end=end, log=log)
 
 
-def ticks(scale: Scale, write: Write, *, about: int = 5, whole: bool = False) -> tuple[Tick, ...]:
+def ticks(
+    scale: Scale, write: Write, *, about: int = 5, whole: bool = False, clock: bool = False
+) -> tuple[Tick, ...]:
     """Choose round values along a scale.
 
     Parameters
@@ -157,15 +161,24 @@ def ticks(scale: Scale, write: Write, *, about: int = 5, whole: bool = False) ->
         How many are wanted.
     whole : bool
         Whether only whole numbers make sense.
+    clock : bool
+        Whether values are seconds, of which 60 are round.
     """
-    values = _log_values(scale, about) if scale.log else _round_values(scale, about, whole=whole)
+    if scale.log:
+        values = _log_values(scale, about)
+    else:
+        values = _round_values(scale, about, whole=whole, clock=clock)
     return tuple(Tick(place=round(scale.place(value), 2), label=write(value)) for value in values)
 
 
-def _round_values(scale: Scale, about: int, *, whole: bool) -> list[float]:
+def _round_values(
+    scale: Scale, about: int, *, whole: bool = False, clock: bool = False
+) -> list[float]:
     rough = (scale.high - scale.low) / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((m * power for m in (1, 2, 5) if m * power >= 0.999 * rough), 10 * power)
+    if clock and 10 < rough < _CLOCK_STEPS[-1]:
+        step = next(one for one in _CLOCK_STEPS if one >= rough)
     if whole:
         step = max(1.0, round(step))
     first = math.ceil(scale.low / step - 1e-9)
@@ -183,7 +196,7 @@ def _log_values(scale: Scale, about: int) -> list[float]:
     if len(inside) >= 2:
         return inside
     # Less than a factor of two: round values, as on a plain axis.
-    return [value for value in _round_values(scale, about, whole=False) if value > 0]
+    return [value for value in _round_values(scale, about) if value > 0]
 
 
 def steps(points: Iterable[tuple[float, float]], x: Scale, y: Scale, until: float) -> str:

@@ -43,10 +43,19 @@ def round_latency(secs: float) -> str:
     return f"{secs / size:.4g} {unit}"
 
 
+def interval(low_secs: float, high_secs: float) -> str:
+    """Write an interval of latencies, the unit once where both ends have it."""
+    low, high = latency(low_secs), latency(high_secs)
+    number, unit = low.split()
+    return f"{number if high.endswith(f' {unit}') else low} \N{EN DASH} {high}"
+
+
 def duration(secs: float | None) -> str:
     """Write how long something took that people wait for."""
     if secs is None:
         return NOTHING
+    if secs == 0:
+        return "0 s"
     if secs < 9.95:
         return f"{secs:.1f} s"
     if secs < 59.5:

@@ -149,6 +149,7 @@ def _environment() -> Environment:
         digits=figures.digits,
         duration=figures.duration,
         gflops=figures.gflops,
+        interval=figures.interval,
         iso=datetime.isoformat,
         latency=figures.latency,
         name_parts=figures.name_parts,

@@ -75,7 +75,7 @@ def progress(
     if curve:
         points = [(at(step), step.secs) for step in curve]
         lines.append(Line(kind="best", path=charts.steps(points, x, y, last)))
-    write_x = figures.duration if by_time else figures.digits
+    write_x = figures.duration if by_time else figures.count
     reached = f"the best is {figures.latency(curve[-1].secs)}" if curve else "none succeeded"
     return Chart(
         chart_id="by-time" if by_time else "by-trials",
@@ -83,7 +83,7 @@ def progress(
         summary=f"{len(trials)} trials and finals and their best so far; {reached}.",
         x_title="since the job started" if by_time else "trials",
         y_title="latency",
-        x_ticks=charts.ticks(x, write_x if by_time else figures.count, whole=True),
+        x_ticks=charts.ticks(x, write_x, whole=True, clock=by_time),
         y_ticks=charts.ticks(y, figures.round_latency) if levels else (),
         lines=lines,
         marks=[_trial_mark(trial, charts.percent_across(x, at(trial)), y) for trial in trials],

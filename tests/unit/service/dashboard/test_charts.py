@@ -19,6 +19,16 @@ def test_ticks_are_round(low: float, high: float, log: bool, labels: list[str]) 
     assert [tick.label for tick in charts.ticks(scale, write, whole=not log)] == labels
 
 
+def test_ticks_of_a_clock_are_round_minutes() -> None:
+    ticks = charts.ticks(charts.across(0, 205), figures.duration, clock=True)
+    assert [tick.label for tick in ticks] == [
+        "0 s",
+        "1 min 00 s",
+        "2 min 00 s",
+        "3 min 00 s",
+    ]
+
+
 @given(
     st.floats(1e-9, 1e3),
     st.floats(1.0, 1e6),

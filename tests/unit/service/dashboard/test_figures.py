@@ -51,6 +51,11 @@ def test_ages_round_to_one_unit() -> None:
     assert ages == ["now", "40 s ago", "10 min ago", "2 h ago", "3 d ago"]
 
 
+def test_intervals_name_a_unit_once() -> None:
+    assert figures.interval(7.93e-6, 9.08e-6) == "7.93 \N{EN DASH} 9.08 us"
+    assert figures.interval(9.9e-4, 1.02e-3) == "990 us \N{EN DASH} 1.02 ms"
+
+
 def test_names_are_split_before_their_arguments() -> None:
     assert figures.name_parts("matmul(n=4, float32)") == ("matmul", "(n=4, float32)")
     assert figures.name_parts("main") == ("main", "")
