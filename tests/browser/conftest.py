@@ -18,9 +18,10 @@ DESKTOP = ViewportSize(width=1280, height=800)
 PHONE = ViewportSize(width=375, height=740)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    # Ends with this package: while it lives, its event loop runs in the thread of all tests.
     with sync_playwright() as playwright:
         # Its sandbox needs privileges that containers have not; it only meets our own pages.
         running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
@@ -44,13 +45,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sandbox() -> Iterator[Sandbox]:
     with closing(Sandbox()) as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def told(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Site]:
     with site(tmp_path_factory.mktemp("site"), sandbox) as made:
         yield made
