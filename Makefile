@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test acceptance chaos bench-measure bench-service bench-gpu bench-kernels \
-        bench-search check fmt lock serve clean
+        bench-search check fmt lock serve clean screenshots
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | \
@@ -40,6 +40,9 @@ test: $(STAMP) ## run the tests
 
 acceptance: $(STAMP) ## the slow tests: tune every operator over REST (some 25 minutes)
 	$(BIN)/pytest -q -m slow
+
+screenshots: $(STAMP) ## pictures of the dashboard's pages into docs/images (a minute; needs Chromium)
+	$(BIN)/pytest -q tests/browser --screenshots docs/images
 
 chaos: $(STAMP) ## inject every fault and count what is lost (resumable; QUICK=1: a few of each)
 	$(BIN)/python -W ignore -m tests.chaos

@@ -27,6 +27,7 @@ from service.api import (
 )
 from service.api.context import Services
 from service.bodies import BodyGuard
+from service.dashboard import pages as dashboard
 from service.look_ups import LookUps
 from service.metrics import RequestMetrics
 from tuner.client import wire
@@ -108,6 +109,7 @@ def create_app(services: Services, *, background: Background | None = None) -> A
     errors.install(app)
     for router in _ROUTERS:
         app.include_router(router)
+    dashboard.install(app)
     app.add_middleware(BodyGuard, max_bytes=services.settings.max_body_bytes)
     app.add_middleware(RequestMetrics, metrics=services.metrics)
     return LookUps(app, services=services)

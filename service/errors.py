@@ -67,18 +67,24 @@ def retry_after(secs: float) -> Mapping[str, str]:
 
 def error_answer(error: Exception) -> Response:
     """Make the answer for an error of the tree, a refusal, or a fault of ours."""
+    refusal = refusal_of(error)
+    return answer(refusal.status, refusal.name, refusal.detail, refusal.headers)
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Say what an error of the tree, a refusal, or a fault of ours is over HTTP."""
     if isinstance(error, Refusal):
-        return answer(error.status, error.name, error.detail, error.headers)
+        return error
     for kind in type(error).__mro__:
         if kind in _ERRORS:
             status, name = _ERRORS[kind]
             break
     else:
-        return answer(
+        return Refusal(
             500, "internal_error", "the server failed to answer; its log says why, please report it"
         )
     headers = retry_after(RETRY_AFTER_SECS) if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return answer(status, name, str(error), headers)
+    return Refusal(status, name, str(error), headers)
 
 
 def validation_detail(problems: Sequence[Mapping[str, Any]]) -> str:

@@ -206,6 +206,13 @@ class Events:
             yield waiter
 
     @contextmanager
+    def watch_any_job(self) -> Iterator[AsyncWaiter]:
+        """Wait for changes of any job, in an event loop."""
+        waiter = AsyncWaiter()
+        with self._watching(_ANY_JOB, waiter):
+            yield waiter
+
+    @contextmanager
     def watch_job(self, job_id: str) -> Iterator[AsyncWaiter]:
         """Wait for changes of one job, in an event loop."""
         waiter = AsyncWaiter()

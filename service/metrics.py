@@ -15,7 +15,12 @@ from service.db.values import WorkerState
 from service.load import Load
 
 # Long polls and event streams last as long as they last, and would hide all others.
-_WAITING = ("/v1/workers/{worker_id}/lease", "/v1/jobs/{job_id}/events")
+_WAITING = (
+    "/v1/workers/{worker_id}/lease",
+    "/v1/jobs/{job_id}/events",
+    "/jobs/{job_id}/events",
+    "/events",
+)
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 

@@ -164,6 +164,7 @@ def _run_api(settings: Settings, auth: Auth, store: Store, *, with_worker: bool)
         services = Services.assemble(
             store=store,
             parser=sandbox,
+            printer=sandbox,
             auth=auth,
             settings=settings,
             worker_due_secs=_WORKER_DUE_SECS if with_worker else 0.0,

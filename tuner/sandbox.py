@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from schedules import errors
@@ -29,6 +30,28 @@ def resolved(answer: Mapping[str, Any]) -> Workload:
         kind = getattr(errors, answer["error"], InputError)
         raise kind(answer["detail"])
     return convert.workload_from_wire(wire.WorkloadWire.model_validate(answer["workload"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A scheduled program as text; long ones are cut off.
+
+    Attributes
+    ----------
+    script : str
+        TVMScript.
+    code : str or None
+        What it compiles to: assembly for CPUs, CUDA for GPUs.
+    language : str
+        Which of the two.
+    problem : str or None
+        Why there is no code.
+    """
+
+    script: str
+    code: str | None
+    language: str
+    problem: str | None
 
 
 class Sandbox:
@@ -90,6 +113,35 @@ class Sandbox:
         if answer["answer"] == "refused":
             raise InvalidTargetError(f"target {tag!r}: {answer['detail']}")
         return Target.parse(answer["target"])
+
+    def print_program(self, workload: Workload, target: Target, trace: str) -> Program:
+        """Apply a trace, and write the program and the code that it compiles to.
+
+        Raises
+        ------
+        InvalidTraceError
+            The trace does not apply to the workload.
+        InputError
+            Printing it kills or hangs the process that does.
+        UnavailableError
+            No host process can be kept alive.
+        """
+        answer = self._ask(
+            {
+                "command": "print",
+                "workload": convert.workload_to_wire(workload).model_dump(mode="json"),
+                "target": target.as_dict(),
+                "trace": trace,
+            }
+        )
+        if answer["answer"] == "refused":
+            raise getattr(errors, answer["error"], InputError)(answer["detail"])
+        return Program(
+            script=answer["script"],
+            code=answer["code"],
+            language=answer["language"],
+            problem=answer["problem"],
+        )
 
     def close(self) -> None:
         """End the host process. Idempotent."""

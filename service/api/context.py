@@ -15,6 +15,7 @@ from service.fleet import Fleet
 from service.load import Load
 from service.lookout import Lookout
 from service.metrics import Metrics
+from service.programs import Printer, Programs
 from service.resolve import Parser, Resolver
 from service.settings import Settings
 from tuner.client import wire
@@ -49,6 +50,8 @@ class Services:
         Whether there is room for another job.
     metrics : Metrics
         What `/metrics` shows.
+    programs : Programs
+        Writes bests as programs.
     """
 
     store: Store
@@ -61,6 +64,7 @@ class Services:
     settings: Settings
     load: Load
     metrics: Metrics
+    programs: Programs
 
     @classmethod
     def assemble(
@@ -68,6 +72,7 @@ class Services:
         *,
         store: Store,
         parser: Parser,
+        printer: Printer,
         auth: Auth,
         settings: Settings,
         worker_due_secs: float = 0.0,
@@ -86,6 +91,7 @@ class Services:
             settings=settings,
             load=load,
             metrics=Metrics(load),
+            programs=Programs(printer),
         )
 
 

@@ -11,11 +11,14 @@ from service.db.health import Health
 from service.db.idle import Idle
 from service.db.jobs import Jobs
 from service.db.queue import Queue
+from service.db.readings import Readings
 from service.db.records import Bests, Records
 from service.db.workers import Workers
 
 
-class Store(Catalogue, Workers, Health, Jobs, Claims, Queue, Idle, Records, Bests, Counts):
+class Store(
+    Catalogue, Workers, Health, Jobs, Claims, Queue, Idle, Records, Bests, Counts, Readings
+):
     """Everything that the service keeps, in SQLite or PostgreSQL.
 
     Every method is one transaction: when it returns, its effect is durable; when it raises, it had

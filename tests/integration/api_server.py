@@ -23,10 +23,12 @@ from service.api.context import Services
 from service.app import create_app
 from service.auth import Auth
 from service.db import migrate
+from service.db.engine import ClockOffset, no_offset
 from service.db.store import Store
 from service.server import listen
 from service.settings import Settings
 from tests.contracts.store_values import claim
+from tuner.sandbox import Program, Sandbox
 
 CPU = {"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 2}
 OTHER_CPU = {"kind": "llvm", "mcpu": "znver4", "num-cores": 8}
@@ -71,6 +73,11 @@ class FakeParser:
         if tag not in TAGS:
             raise InvalidTargetError(f"target {tag!r}: there is no such tag")
         return Target.parse(TAGS[tag])
+
+    def print_program(self, workload: Workload, target: Target, trace: str) -> Program:
+        return Program(
+            script=f"# {workload.name}\n{trace}", code=None, language="assembly", problem="no TVM"
+        )
 
     def check_target(self, target: Target) -> None:
         if target.attributes.get("mcpu") == "unheard-of":
@@ -155,15 +162,23 @@ def _migrated() -> Path:
 
 
 @contextmanager
-def live_server(directory: Path, *, auth: Auth | None = None, **settings: Any) -> Iterator[Server]:
-    """Run a server in a thread while the context lasts."""
+def live_server(
+    directory: Path,
+    *,
+    auth: Auth | None = None,
+    sandbox: Sandbox | None = None,
+    clock_offset: ClockOffset = no_offset,
+    **settings: Any,
+) -> Iterator[Server]:
+    """Run a server in a thread while the context lasts, without TVM where there is no sandbox."""
     path = directory / "tunesmith.db"
     shutil.copyfile(_migrated(), path)
-    store = Store.open(f"sqlite:///{path}")
+    store = Store.open(f"sqlite:///{path}", clock_offset=clock_offset)
     parser = FakeParser()
     services = Services.assemble(
         store=store,
-        parser=parser,
+        parser=sandbox or parser,
+        printer=sandbox or parser,
         auth=auth or Auth(loopback_only=True),
         settings=Settings(data_dir=directory, **settings),
     )

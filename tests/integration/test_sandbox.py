@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from schedules.errors import InvalidTargetError, InvalidWorkloadError
+from schedules.errors import InvalidTargetError, InvalidTraceError, InvalidWorkloadError
 from schedules.operators import find_operator
+from schedules.records import DEFAULT_TRACE
 from schedules.target import Target
 from tests import programs
 from tuner.sandbox import Sandbox
@@ -48,6 +49,19 @@ def test_ir_that_kills_the_parser_is_refused_and_the_next_is_served(sandbox, tex
         sandbox.resolve_ir(text, None)
     good = programs.ir_json(programs.scale(8))
     assert sandbox.resolve_ir(good, "good").name == "good"
+
+
+def test_a_schedule_is_printed_with_the_code_that_it_compiles_to(sandbox):
+    workload = sandbox.resolve_call(find_operator("softmax").call({"m": 8, "n": 16}))
+    target = Target.parse({"kind": "llvm", "mcpu": "znver3", "num-cores": 2})
+    program = sandbox.print_program(workload, target, DEFAULT_TRACE)
+    assert "T.prim_func" in program.script or "def main" in program.script
+    assert program.language == "assembly"
+    assert program.code is not None
+    assert "main" in program.code
+    made_up = '[[["SamplePerfectTile",[],[1,2],[]]],[]]'
+    with pytest.raises(InvalidTraceError, match="does not apply"):
+        sandbox.print_program(workload, target, made_up)
 
 
 def test_a_host_that_was_killed_is_replaced(sandbox):

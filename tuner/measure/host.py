@@ -12,6 +12,7 @@ measure    ``result`` for every candidate, then ``end``; after each result it wa
 reference  ``reference`` with the result of the reference kernel, which runs on the CPU
 resolve    ``resolved`` with the workload, or ``refused`` with the error
 target     ``accepted`` (a tag with its target), or ``refused`` with the error
+print      ``printed`` with a scheduled program and its code, or ``refused``
 =========  ==========================================================================
 
 The host ends when its standard input does. It has one thread, and never starts TVM's thread pool:
@@ -36,7 +37,7 @@ from schedules.target import Target
 from schedules.workload import OperatorCall
 from tuner.client import convert, wire
 from tuner.client.requests import code_target
-from tuner.measure import child, cuda_build, gpu
+from tuner.measure import child, cuda_build, gpu, listing
 from tuner.measure.bench import Bench, Deadlines
 from tuner.measure.cores import format_cores
 from tuner.measure.forked import ChildFailedError, ForkedChild, InterruptedWaitError
@@ -77,6 +78,7 @@ class Host:
             "reference": lambda command: self._reference(),
             "resolve": self._resolve,
             "target": self._target,
+            "print": self._print,
             "stop": lambda command: None,
         }
         while (command := self._next_command()) is not None:
@@ -183,6 +185,15 @@ class Host:
             return {"answer": "accepted"}
 
         self._say(self._parsed(accept))
+
+    def _print(self, command: dict[str, Any]) -> None:
+        def write() -> dict[str, Any]:
+            view = wire.WorkloadWire.model_validate(command["workload"])
+            target = Target.parse(command["target"])
+            workload = convert.workload_from_wire(view)
+            return {"answer": "printed", **listing.written(workload, target, command["trace"])}
+
+        self._say(self._parsed(write))
 
     def _parsed(
         self, parse: Callable[[], dict[str, Any]], *, confined: bool = True
