@@ -114,6 +114,6 @@ class _Sink(io.RawIOBase):
 
 def _table(blocks: list[bytes]) -> pa.Table:
     lines = io.BytesIO(b"".join(blocks))
-    return arrow_json.read_json(
-        lines, parse_options=arrow_json.ParseOptions(explicit_schema=SCHEMA)
-    ).select(SCHEMA.names)
+    options = arrow_json.ParseOptions(explicit_schema=SCHEMA)
+    # The reader takes every column for nullable.
+    return arrow_json.read_json(lines, parse_options=options).select(SCHEMA.names).cast(SCHEMA)

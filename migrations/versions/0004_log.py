@@ -32,7 +32,7 @@ def upgrade() -> None:
     op.create_table(
         "series",
         sa.Column("series_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("kind", _choice("operator", "worker"), nullable=False),
+        sa.Column("kind", _choice("target", "operator", "worker"), nullable=False),
         sa.Column("name", sa.Text(), nullable=True),
         sa.Column("target_id", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(

@@ -1,24 +1,24 @@
 """Counting without reading what is counted.
 
-Counters of records are kept by the transaction that inserts the records. There are two series for
-each record, that of its operator and that of its worker, and a day and a month for each: so that
-the groups of a summary follow from a few thousand rows however long the log is
+Counters of records are kept by the transaction that inserts the records. There are three series for
+each record, those of its target, its operator and its worker, and a day and a month for each: so
+that the groups of a summary follow from a few thousand rows however long the log is
 (`docs/decisions/0021`).
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import event, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import event, func, select, text
 from sqlalchemy.orm import Session
 
 from schedules.identity import sha256_id
 from service.db.engine import Repository, insert_new, known, reading
 from service.db.histogram import bucket_of
-from service.db.models import IS_ACTIVE, CountRow, JobRow, SeriesRow
+from service.db.models import IS_ACTIVE, JobRow, SeriesRow
 from service.db.summary_values import SeriesKind, Span
 from service.db.values import ACTIVE_STATES, JobState
 
@@ -40,6 +40,24 @@ class Counts(Repository):
         return dict.fromkeys(ACTIVE_STATES, 0) | dict(rows.all())
 
 
+_KEY = ("series_id", "span", "day", "outcome", "bucket")
+_INSERT = "INSERT INTO record_counts (series_id, span, day, outcome, bucket, records)"
+_ON_CONFLICT = (
+    "ON CONFLICT (series_id, span, day, outcome, bucket) "
+    "DO UPDATE SET records = record_counts.records + excluded.records"
+)
+_ADD_EACH = text(
+    f"{_INSERT} VALUES (:series_id, :span, :day, :outcome, :bucket, :records) {_ON_CONFLICT}"
+)
+# One statement with an array for each column takes a fraction of the time of one for each row.
+_ADD_ALL = text(
+    f"{_INSERT} SELECT * FROM unnest(CAST(:series_id AS bigint[]), CAST(:span AS text[]), "
+    "CAST(:day AS date[]), CAST(:outcome AS text[]), CAST(:bucket AS smallint[]), "
+    f"CAST(:records AS bigint[])) {_ON_CONFLICT}"
+)
+
+
+@lru_cache(maxsize=4096)
 def series_id(kind: SeriesKind, name: str | None, target_id: str) -> int:
     """Return the id of a series: a hash of what it is, so that nobody has to ask for it."""
     return int(sha256_id([kind, name, target_id])[:15], 16)
@@ -53,12 +71,17 @@ def count_records(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
     rows : iterable of Mapping
         The columns of new records, as `service.db.convert.record_values` makes them.
     """
-    counted: Counter[tuple[int, Span, date, str, int]] = Counter()
+    counted: Counter[tuple[int, str, str, str, int]] = Counter()
     series: dict[int, dict[str, Any]] = {}
     for row in rows:
         outcome, bucket = cell(row["failure"], row["latency_secs"])
         day = utc_day(row["created_at"])
+        spans = (
+            (Span.DAY.value, day.isoformat()),
+            (Span.MONTH.value, day.replace(day=1).isoformat()),
+        )
         for kind, name in (
+            (SeriesKind.TARGET, None),
             (SeriesKind.OPERATOR, row["operator"]),
             (SeriesKind.WORKER, row["worker_id"]),
         ):
@@ -69,24 +92,24 @@ def count_records(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
                 "name": name,
                 "target_id": row["target_id"],
             }
-            counted[identity, Span.DAY, day, outcome, bucket] += 1
-            counted[identity, Span.MONTH, day.replace(day=1), outcome, bucket] += 1
+            for span, first in spans:
+                counted[identity, span, first, outcome, bucket] += 1
     if not counted:
         return
     _save_series(session, series)
-    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = make(CountRow)
-    statement = statement.on_conflict_do_update(
-        index_elements=list(CountRow.__table__.primary_key),
-        set_={"records": CountRow.records + statement.excluded.records},
-    )
     # Sorted, so that transactions which add to the same counters do not wait for each other.
-    cells = sorted(counted.items())
-    names = ("series_id", "span", "day", "outcome", "bucket")
-    session.connection().execute(
-        statement,
-        [dict(zip(names, key, strict=True)) | {"records": count} for key, count in cells],
-    )
+    cells = sorted(counted)
+    columns: dict[str, list[Any]] = {
+        name: [key[place] for key in cells] for place, name in enumerate(_KEY)
+    }
+    columns["records"] = [counted[key] for key in cells]
+    if session.get_bind().dialect.name == "sqlite":
+        rows_of_columns = zip(*columns.values(), strict=True)
+        session.connection().execute(
+            _ADD_EACH, [dict(zip(columns, values, strict=True)) for values in rows_of_columns]
+        )
+    else:
+        session.connection().execute(_ADD_ALL, columns)
 
 
 def cell(failure: str | None, latency_secs: float | None) -> tuple[str, int]:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import JSON, Text, cast, func, literal_column, select
@@ -55,13 +57,15 @@ class Exports(Repository):
         InputError
             A naive time is no good.
         """
-        position: Position | None = None
-        while True:
-            lines, position = self._lines(filters, write, position, flat=flat, chunk=chunk)
-            if lines:
-                yield lines
-            if position is None:
-                return
+        # The database reads on while the last lines are sent.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="export") as ahead:
+            read = partial(self._lines, filters, write, flat=flat, chunk=chunk)
+            part: Future[tuple[bytes, Position | None]] | None = ahead.submit(read, None)
+            while part is not None:
+                lines, position = part.result()
+                part = None if position is None else ahead.submit(read, position)
+                if lines:
+                    yield lines
 
     @reading
     def _lines(
@@ -84,10 +88,10 @@ class Exports(Repository):
             end = (found[-1].created_at, found[-1].record_id) if found else None
             count = len(found)
         else:
-            line = _line(row, flat=flat)
-            each = statement.with_only_columns(line.label("line")).subquery()
+            each = statement.with_only_columns(*_columns(row, flat=flat)).subquery("each")
+            line = cast(func.row_to_json(each.table_valued()), Text)
             text, count = session.execute(
-                select(func.string_agg(each.c.line, literal_column("E'\\n'")), func.count())
+                select(func.string_agg(line, literal_column("E'\\n'")), func.count())
             ).one()
             text = f"{text}\n" if count else ""
             end = _end(text) if count else None
@@ -98,24 +102,19 @@ class Exports(Repository):
         return text.encode(), end
 
 
-def _line(row: Any, *, flat: bool) -> Any:
-    """Write a record as one line of JSON, in SQL."""
-    pairs: list[Any] = []
-    for name in _PLAIN:
-        pairs += [literal_column(f"'{name}'"), getattr(row, name)]
+def _columns(row: Any, *, flat: bool) -> list[Any]:
+    """Return what makes up a line, each named as in JSON."""
     utc = func.timezone(literal_column("'UTC'"), row.created_at)
-    created_at = func.to_char(utc, literal_column('\'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\''))
-    trace, environment = row.trace, row.environment
-    trace = trace if flat else cast(trace, JSON)
-    environment = cast(environment, Text) if flat else environment
-    for name, value in (
-        ("trace", trace),
-        ("environment", environment),
-        ("created_at", created_at),
-        ("set_aside", row.set_aside_at.is_not(None)),
-    ):
-        pairs += [literal_column(f"'{name}'"), value]
-    return cast(func.json_build_object(*pairs), Text)
+    iso_format: Any = literal_column('\'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\'')
+    trace = row.trace if flat else cast(row.trace, JSON)
+    environment = cast(row.environment, Text) if flat else row.environment
+    return [
+        *(getattr(row, name) for name in _PLAIN),
+        trace.label("trace"),
+        environment.label("environment"),
+        func.to_char(utc, iso_format).label("created_at"),
+        row.set_aside_at.is_not(None).label("set_aside"),
+    ]
 
 
 def _end(text: str) -> Position:

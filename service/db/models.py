@@ -314,7 +314,7 @@ class RecordRow(Base):
 
 
 class SeriesRow(Base):
-    """What counts of records are kept for: an operator, or a worker, and a target.
+    """What counts of records are kept for: a target, alone or with an operator or a worker.
 
     `name` is the operator or the worker's id, None for programs that came as IR and for imports.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from schedules.errors import InputError, NotFoundError
@@ -185,6 +185,16 @@ class Bests(Repository):
         """Return the best of a workload on a target, None if nothing is published."""
         row = session.get(BestRow, (workload_id, target_id))
         return None if row is None else convert.best(row)
+
+    @reading
+    def bests_of(
+        self, session: Session, pairs: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], Best]:
+        """Return the bests of pairs of a workload and a target, where there are any."""
+        rows = session.scalars(
+            select(BestRow).where(tuple_(BestRow.workload_id, BestRow.target_id).in_(pairs))
+        )
+        return {(row.workload_id, row.target_id): convert.best(row) for row in rows}
 
     @reading
     def best_record_ids(

@@ -18,7 +18,7 @@ from service.db.scan import Scan
 from service.db.summary_values import GroupBy, GroupSummary, SeriesKind, Span, Summary
 from service.db.values import RecordFilter
 
-EXAMINED = 20_000
+EXAMINED = 10_000
 """So many records a summary looks at where no counters are kept for what is asked."""
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
@@ -80,7 +80,9 @@ def _series_kind(group_by: GroupBy, filters: RecordFilter) -> SeriesKind | None:
     by_operator = group_by is GroupBy.OPERATOR or filters.operator is not None or filters.from_ir
     if by_worker and by_operator:
         return None
-    return SeriesKind.WORKER if by_worker else SeriesKind.OPERATOR
+    if by_worker:
+        return SeriesKind.WORKER
+    return SeriesKind.OPERATOR if by_operator else SeriesKind.TARGET
 
 
 def _counted(

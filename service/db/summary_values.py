@@ -10,6 +10,8 @@ from schedules.records import FailureKind
 class SeriesKind(StrEnum):
     """What tells the series of counted records apart, beside the target."""
 
+    TARGET = "target"
+    """Nothing but the target."""
     OPERATOR = "operator"
     WORKER = "worker"
 

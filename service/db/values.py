@@ -209,6 +209,8 @@ class Lease:
         Fences this lease off from earlier ones of the same batch.
     items : tuple of LeasedItem
         The items that are not recorded yet.
+    waited_secs : float
+        How long it could have been leased before.
     """
 
     lease_id: str
@@ -220,6 +222,7 @@ class Lease:
     purpose: Purpose
     incumbent_secs: float | None
     items: tuple[LeasedItem, ...]
+    waited_secs: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

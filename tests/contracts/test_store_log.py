@@ -191,7 +191,7 @@ def test_counters_say_what_the_records_say(
     report_one(store, held, me, 0, failed())
     report_one(store, held, me, 1)
     kept = counters(database)
-    assert sum(row[-1] for row in kept[0]) == 4 * 302
+    assert sum(row[-1] for row in kept[0]) == 6 * 302
     database.write(lambda session: recount(session.connection()))
     assert counters(database) == kept
 
@@ -206,7 +206,7 @@ def test_what_is_rolled_back_is_not_counted(
     assert counters(database) == (set(), set())
     store.add_records([record(1)])
     store.add_records([record(1), record(1)])
-    assert sum(row[-1] for row in counters(database)[0]) == 4
+    assert sum(row[-1] for row in counters(database)[0]) == 6
 
 
 def expected(records: list[TuningRecord], key: Any) -> dict[str | None, Counter[str]]:

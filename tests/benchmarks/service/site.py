@@ -130,12 +130,12 @@ def running(
         migrate.upgrade(url)
         fill(url, workloads, records_each)
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
-        api, port = stack.enter_context(_api(url, Path(directory), settings))
+        api_pid, port = stack.enter_context(api(url, Path(directory), settings))
         tuner = stack.enter_context(_tuner(url, searches)) if searches else None
         yield Site(
             database_url=url,
             port=port,
-            api_pid=api,
+            api_pid=api_pid,
             tuner_pid=tuner,
             postgres_pid=postgres_pid,
             started=time.monotonic(),
@@ -143,7 +143,8 @@ def running(
 
 
 @contextmanager
-def _api(url: str, directory: Path, settings: Mapping[str, object]) -> Iterator[tuple[int, int]]:
+def api(url: str, directory: Path, settings: Mapping[str, object]) -> Iterator[tuple[int, int]]:
+    """Run an API process with its settings; gives its process id and its port."""
     path = directory / "api.log"
     log = path.open("w")
     given = {"TUNESMITH_LOG_LEVEL": "WARNING"}
