@@ -9,7 +9,7 @@ one statement. A page may therefore be short, or empty, and yet not be the last.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from service.db.models import JobRow, RecordRow
@@ -121,7 +121,7 @@ def _others(filters: RecordFilter, led: frozenset[str], row: Any) -> Sequence[Co
     if filters.device is not None:
         conditions.append(row.environment["device"].as_string() == filters.device)
     if filters.space is not None:
-        conditions.append(
-            exists().where(JobRow.job_id == row.job_id, JobRow.space == filters.space)
-        )
+        # No join, which would read all jobs: few records are looked at until a page is full.
+        space = select(JobRow.space).where(JobRow.job_id == row.job_id).scalar_subquery()
+        conditions.append(space == filters.space)
     return conditions
