@@ -16,7 +16,7 @@ from service.db.models import JobRow, RecordRow
 from service.db.paging import Position, after
 from service.db.values import RecordFilter
 
-EXAMINED = 10_000
+EXAMINED = 5_000
 """So many records one statement looks at where several conditions have to hold."""
 
 KEYS = (RecordRow.created_at, RecordRow.record_id)
