@@ -1,10 +1,8 @@
 """Records as lines of JSON, for exports of the whole log."""
 
-import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
-from functools import partial
 from typing import Any
 
 from sqlalchemy import JSON, Text, cast, func, literal_column, select
@@ -18,7 +16,9 @@ from service.db.scan import EXAMINED, Scan
 from service.db.values import RecordFilter
 
 CHUNK = 5000
-"""So many records are read in one transaction, and are in memory at once."""
+"""So many records are read in one transaction."""
+AHEAD = 2
+"""So many parts are read at once, and are in memory."""
 
 _PLAIN = (
     *("record_id", "workload_id", "target_id", "operator", "job_id", "worker_id", "purpose"),
@@ -57,15 +57,29 @@ class Exports(Repository):
         InputError
             A naive time is no good.
         """
-        # The database reads on while the last lines are sent.
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="export") as ahead:
-            read = partial(self._lines, filters, write, flat=flat, chunk=chunk)
-            part: Future[tuple[bytes, Position | None]] | None = ahead.submit(read, None)
-            while part is not None:
-                lines, position = part.result()
-                part = None if position is None else ahead.submit(read, position)
+        examined = chunk if Scan(filters).whole else max(chunk, EXAMINED)
+        pending: deque[Future[bytes]] = deque()
+        position: Position | None = None
+        left = True
+        # Where a part ends is found in the index. So the database reads several at once, while the
+        # one before is sent: their rows may have to come from a disk.
+        with ThreadPoolExecutor(max_workers=AHEAD, thread_name_prefix="export") as ahead:
+            while left or pending:
+                while left and len(pending) < AHEAD:
+                    end = self._end(filters, position, examined)
+                    pending.append(
+                        ahead.submit(self._lines, filters, write, position, end, flat=flat)
+                    )
+                    position, left = end, end is not None
+                lines = pending.popleft().result()
                 if lines:
                     yield lines
+
+    @reading
+    def _end(
+        self, session: Session, filters: RecordFilter, position: Position | None, examined: int
+    ) -> Position | None:
+        return Scan(filters).end(session, position, examined=examined)
 
     @reading
     def _lines(
@@ -74,32 +88,19 @@ class Exports(Repository):
         filters: RecordFilter,
         write: Callable[[TuningRecord], str],
         position: Position | None,
+        end: Position | None,
         *,
         flat: bool,
-        chunk: int,
-    ) -> tuple[bytes, Position | None]:
-        scan = Scan(filters)
-        examined = chunk if scan.whole else max(chunk, EXAMINED)
-        statement, row = scan.part(position, examined=examined)
-        end: Position | None
+    ) -> bytes:
+        """Write what passes after a position until another one, or until the end of the log."""
+        statement, row = Scan(filters).part(position, until=end)
         if session.get_bind().dialect.name == "sqlite":
-            found = [convert.record(item) for item in session.scalars(statement)]
-            text = "".join(f"{write(record)}\n" for record in found)
-            end = (found[-1].created_at, found[-1].record_id) if found else None
-            count = len(found)
-        else:
-            each = statement.with_only_columns(*_columns(row, flat=flat)).subquery("each")
-            line = cast(func.row_to_json(each.table_valued()), Text)
-            text, count = session.execute(
-                select(func.string_agg(line, literal_column("E'\\n'")), func.count())
-            ).one()
-            text = f"{text}\n" if count else ""
-            end = _end(text) if count else None
-        if not scan.whole:
-            end = scan.end(session, position, examined=examined)
-        elif count < examined:
-            end = None
-        return text.encode(), end
+            found = session.scalars(statement)
+            return "".join(f"{write(convert.record(item))}\n" for item in found).encode()
+        each = statement.with_only_columns(*_columns(row, flat=flat)).subquery("each")
+        line = cast(func.row_to_json(each.table_valued()), Text)
+        text = session.scalar(select(func.string_agg(line, literal_column("E'\\n'"))))
+        return b"" if text is None else f"{text}\n".encode()
 
 
 def _columns(row: Any, *, flat: bool) -> list[Any]:
@@ -115,9 +116,3 @@ def _columns(row: Any, *, flat: bool) -> list[Any]:
         func.to_char(utc, iso_format).label("created_at"),
         row.set_aside_at.is_not(None).label("set_aside"),
     ]
-
-
-def _end(text: str) -> Position:
-    """Read the position of the last of some lines."""
-    last = json.loads(text[text.rfind("\n", 0, -1) + 1 :])
-    return datetime.fromisoformat(last["created_at"]), last["record_id"]

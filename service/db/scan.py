@@ -9,9 +9,10 @@ one statement. A page may therefore be short, or empty, and yet not be the last.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, literal, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from service.db.columns import UtcDateTime
 from service.db.models import JobRow, RecordRow
 from service.db.paging import Position, after
 from service.db.values import RecordFilter
@@ -43,8 +44,21 @@ class Scan:
         self._leading, self._led = _leading(filters)
         self.whole = not _others(filters, self._led, RecordRow)
 
-    def part(self, position: Position | None, *, examined: int) -> tuple[Select[Any], Any]:
-        """Select what passes among the next `examined` records after a position.
+    def part(
+        self,
+        position: Position | None,
+        *,
+        examined: int | None = None,
+        until: Position | None = None,
+    ) -> tuple[Select[Any], Any]:
+        """Select what passes among the records after a position.
+
+        Parameters
+        ----------
+        examined : int or None
+            Look at no more than so many.
+        until : Position or None
+            Look at none after this one.
 
         Returns
         -------
@@ -54,6 +68,15 @@ class Scan:
             What stands for `RecordRow` in it.
         """
         looked_at = after(select(RecordRow).where(*self._leading), KEYS, position).limit(examined)
+        if until is not None:
+            moment, *ids = until
+            values = [literal(moment, UtcDateTime()), *map(literal, ids)]
+            # The times alone say how few records that is; no planner reckons with tuples.
+            looked_at = looked_at.where(
+                tuple_(*KEYS) >= tuple_(*values), RecordRow.created_at >= moment
+            )
+            if position is not None:
+                looked_at = looked_at.where(RecordRow.created_at <= position[0])
         row: Any = aliased(RecordRow, looked_at.subquery())
         passing = select(row).where(*_others(self._filters, self._led, row))
         return passing.order_by(row.created_at.desc(), row.record_id.desc()), row
