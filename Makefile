@@ -14,8 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test acceptance chaos bench-measure bench-service bench-gpu bench-kernels \
-        bench-search check fmt lock serve clean screenshots
+.PHONY: help install demo test acceptance chaos bench-measure bench-search bench-service bench-log \
+        bench-gpu bench-kernels check fmt lock serve screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | \
@@ -55,6 +55,9 @@ bench-search: $(STAMP) ## the search beside MetaSchedule's, on one space and one
 
 bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (half an hour; QUICK=1: 3 minutes)
 	$(BIN)/python -m tests.benchmarks.bench_service
+
+bench-log: $(STAMP) ## the tuning log with ten million records (15 minutes, 20 GB of disk; QUICK=1: 1 minute)
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_log
 
 bench-gpu: $(if $(BENCH_PYTHON),,$(STAMP)) ## tune kernels on this machine's GPU beside PyTorch (BENCH_PYTHON: one that has it)
 	$(or $(BENCH_PYTHON),$(BIN)/python) -m tests.benchmarks.bench_gpu $(BENCH_ARGS)

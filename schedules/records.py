@@ -211,6 +211,9 @@ class TuningRecord:
         The measurement protocol; 0 for imported records.
     set_aside : bool
         Whether it counts for nothing at present, because its device is under suspicion.
+    operator : str or None
+        The operator that the workload was known as when this was stored; None for a program that
+        came as IR.
     """
 
     record_id: str
@@ -225,6 +228,7 @@ class TuningRecord:
     worker_id: str | None = None
     protocol_version: int = PROTOCOL_VERSION
     set_aside: bool = False
+    operator: str | None = None
 
 
 class Tier(StrEnum):

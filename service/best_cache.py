@@ -248,7 +248,7 @@ class BestCache:
                 if earlier is not None and earlier.record_id == record_id:
                     found[workload_id, target_id] = earlier
                 else:
-                    changed.append(workload_id)
-            for best in self._store.bests_of(target_id, changed) if changed else ():
-                found[best.workload_id, target_id] = RenderedBest.of(best)
+                    changed.append((workload_id, target_id))
+            bests = self._store.bests_of(changed) if changed else {}
+            found |= {key: RenderedBest.of(best) for key, best in bests.items()}
         return found

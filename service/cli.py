@@ -1,7 +1,5 @@
 """The server's commands of ``tunesmith``."""
 
-import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from schedules.errors import ConflictError, UnavailableError
+from tuner import logs
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -60,6 +59,11 @@ def register(cli: click.Group) -> None:
     type=click.Choice(["all", "api", "tuner"]),
     help="Answer requests (api), drive jobs (tuner), or both. [default: all]",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    help="Log lines for people, or one JSON object a line. [default: text]",
+)
 def serve(with_worker: bool, **options: Any) -> None:
     """Run the server: the REST API and the orchestrator of jobs.
 
@@ -68,13 +72,7 @@ def serve(with_worker: bool, **options: Any) -> None:
     settings = _settings(**options)
     if with_worker and settings.role == "tuner":
         raise click.UsageError("--with-worker needs the API: a tuner has none")
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for name in ("uvicorn", "alembic", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logs.configure(settings.log_level, settings.log_format)
 
     from service import server
 

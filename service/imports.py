@@ -87,6 +87,7 @@ def _record(workload: Workload, target: Target, imported: wire.ImportedRecord) -
         environment=Environment(),
         created_at=datetime.now(UTC),
         protocol_version=IMPORT_PROTOCOL_VERSION,
+        operator=workload.call.op if workload.call else None,
     )
 
 

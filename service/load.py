@@ -5,13 +5,17 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
+from schedules.records import FailureKind
 from service.db.store import Store
-from service.db.values import JobState, WorkerState
+from service.db.summary_values import GroupBy
+from service.db.values import JobState, RecordFilter, WorkerState
 from service.errors import Refusal, retry_after
+from service.quality import model_quality
 
 BUSY_RETRY_AFTER_SECS = 10.0
 
 _REFRESH_SECS = 1.0
+_JUDGE_SECS = 60.0
 _PAGE = 1000
 
 
@@ -34,6 +38,8 @@ class Load:
         self._lock = threading.Lock()
         self._counted_at = float("-inf")
         self._jobs: Counter[JobState] = Counter()
+        self._judged_at = float("-inf")
+        self._quality: Mapping[str, float] = {}
 
     def jobs(self) -> Mapping[JobState, int]:
         """Count active jobs by state."""
@@ -74,3 +80,27 @@ class Load:
             cursor = page.next_cursor
             if cursor is None:
                 return dict(counted)
+
+    def backlog(self) -> Mapping[str, int]:
+        """Count the batches that wait for a worker, by the id of their target."""
+        return self._store.backlog()
+
+    def outcomes(self) -> Mapping[str, int]:
+        """Count all records by what came of them: ``measured``, ``censored``, or a failure."""
+        found = self._store.summarise(GroupBy.FAILURE, RecordFilter(), limit=len(FailureKind) + 1)
+        counted: Counter[str] = Counter(measured=0, censored=0)
+        for group in found.groups:
+            counted.update(measured=group.measured, censored=group.censored)
+            counted.update({kind.value: count for kind, count in group.failures.items()})
+        return counted
+
+    def model_quality(self) -> Mapping[str, float]:
+        """Return how well each model version has ordered the newest trials; see `service.quality`.
+
+        It may be a minute old.
+        """
+        with self._lock:
+            if time.monotonic() - self._judged_at > _JUDGE_SECS:
+                self._quality = model_quality(self._store)
+                self._judged_at = time.monotonic()
+            return self._quality

@@ -1,11 +1,12 @@
 """``/metrics``: what Prometheus reads."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +23,8 @@ _WAITING = (
     "/events",
 )
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_WAIT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
 class Metrics:
@@ -59,6 +62,12 @@ class Metrics:
             ("source",),
             registry=self.registry,
         )
+        self.lease_wait_secs = Histogram(
+            "tunesmith_lease_wait_seconds",
+            "How long batches were ready before this process leased them.",
+            buckets=_WAIT_BUCKETS,
+            registry=self.registry,
+        )
         self.registry.register(_LoadCollector(load))
 
     def answers_of(self, method: str, route: str, status: int) -> Callable[[float], None]:
@@ -88,20 +97,44 @@ class _LoadCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             job_counts, worker_counts = self._load.jobs(), self._load.workers()
+            backlog, outcomes = self._load.backlog(), self._load.outcomes()
+            quality = self._load.model_quality()
         except UnavailableError:
             # The process's own metrics matter most just then; /readyz tells of the database.
             return
-        jobs = GaugeMetricFamily("tunesmith_jobs", "Active jobs.", labels=("state",))
-        for job_state, count in job_counts.items():
-            jobs.add_metric((job_state.value,), count)
-        yield jobs
-        workers = GaugeMetricFamily("tunesmith_workers", "Workers.", labels=("state",))
-        for worker_state, count in worker_counts.items():
-            workers.add_metric((worker_state.value,), count)
-        yield workers
-        leases = GaugeMetricFamily("tunesmith_leases_open", "Batches that workers hold now.")
-        leases.add_metric((), worker_counts[WorkerState.BUSY])
-        yield leases
+        yield _gauge("tunesmith_jobs", "Active jobs.", "state", job_counts)
+        yield _gauge("tunesmith_workers", "Workers.", "state", worker_counts)
+        busy, idle = worker_counts[WorkerState.BUSY], worker_counts[WorkerState.IDLE]
+        yield GaugeMetricFamily(
+            "tunesmith_leases_open", "Batches that workers hold now.", value=busy
+        )
+        yield GaugeMetricFamily(
+            "tunesmith_worker_utilisation",
+            "Share of the workers which can be given work that have some; 0 without any.",
+            value=busy / max(1, busy + idle),
+        )
+        yield _gauge(
+            "tunesmith_batches_ready", "Batches that wait for a worker.", "target_id", backlog
+        )
+        records = CounterMetricFamily(
+            "tunesmith_records", "Tuning records in the database.", labels=("outcome",)
+        )
+        for outcome, count in outcomes.items():
+            records.add_metric((outcome,), count)
+        yield records
+        yield _gauge(
+            "tunesmith_model_pairwise_accuracy",
+            "Share of the pairs of recent trials of one workload that a model has put in order.",
+            "model_version",
+            quality,
+        )
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[Any, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=(label,))
+    for key, value in values.items():
+        family.add_metric((str(key),), value)
+    return family
 
 
 class RequestMetrics:

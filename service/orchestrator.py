@@ -23,6 +23,7 @@ from service.compute import SearchPool
 from service.db.store import Store
 from service.db.values import Claim, Job, JobPhase
 from service.events import Events
+from tuner import logs
 from tuner.client import convert, wire
 from tuner.publish import choose_best, select_finalists
 from tuner.search.step import StepRequest, TrialWire
@@ -69,6 +70,8 @@ class Orchestrator:
     owner : str or None
         Name under which jobs are held; one of its own by default. A process that has the database
         to itself gives a fixed one, so that its successor need not wait for the holds to expire.
+    on_end : callable (str) -> None
+        Told of each job that ends here; must not block or raise.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Orchestrator:
         processes: int = 1,
         quiet: bool = True,
         owner: str | None = None,
+        on_end: Callable[[str], None] = lambda job_id: None,
     ) -> None:
         self._store = store
         self._events = events
@@ -88,6 +92,7 @@ class Orchestrator:
         self._steps_at_once = processes if quiet else STEPS_PER_PROCESS * processes
         self._quiet = quiet
         self._owner = owner or uuid.uuid4().hex
+        self._on_end = on_end
         self._steps: dict[str, _Step] = {}
         self._renewed_at = float("-inf")
         self._stopping = threading.Event()
@@ -132,7 +137,9 @@ class Orchestrator:
         self._store.expire_leases()
         for worker_id in self._store.judge_workers():
             logger.warning(
-                "Worker %s is quarantined", worker_id, extra={"action": "quarantine_worker"}
+                "Worker %s is quarantined",
+                worker_id,
+                extra={"action": "quarantine_worker", "worker_id": worker_id},
             )
         self._renew()
         for step in list(self._steps.values()):
@@ -181,10 +188,11 @@ class Orchestrator:
         """Act on a job that is held here, and let it go unless its step goes on."""
         job_id = claim.job.job_id
         try:
-            goes_on = act(claim)
+            with logs.identified(job_id=job_id):
+                goes_on = act(claim)
         except ConflictError as error:
             # Another orchestrator took the job, it was cancelled, or its budget was raised.
-            logger.info("job %s is no longer ours: %s", job_id, error)
+            logger.info("job %s is no longer ours: %s", job_id, error, extra={"job_id": job_id})
             goes_on = False
         except BaseException:
             # Nobody renews it any more, so the hold ends by itself.
@@ -298,6 +306,7 @@ class Orchestrator:
     def _end(self, job: Job, error: str | None = None) -> bool:
         self._store.finish_job(job.job_id, self._owner, error=error)
         self._events.job_changed(job.job_id)
+        self._on_end(job.job_id)
         return False
 
 

@@ -23,6 +23,7 @@ from service.db.notify import Channel
 from service.db.store import Store
 from service.events import Events
 from service.local_worker import LocalWorker
+from service.mlflow_sink import MlflowSink
 from service.settings import Role, Settings
 from tuner.sandbox import Sandbox
 
@@ -103,7 +104,8 @@ def _orchestrator(
     processes, busy = settings.search_processes, settings.search_while_measuring
     if busy is None:
         busy = not (with_worker or settings.is_embedded)
-    return Orchestrator(
+    sink = None if settings.mlflow_uri is None else MlflowSink(store, settings.mlflow_uri)
+    orchestrator = Orchestrator(
         store=store,
         events=events,
         pool=SearchPool(processes=processes),
@@ -111,7 +113,28 @@ def _orchestrator(
         quiet=not busy,
         # The file lock keeps every other process out.
         owner="embedded" if settings.is_embedded else None,
+        on_end=_nobody if sink is None else sink.job_ended,
     )
+    return orchestrator if sink is None else _Both(orchestrator, sink)
+
+
+def _nobody(job_id: str) -> None:
+    """Tell nobody that a job has ended."""
+
+
+class _Both:
+    """Two that work in the background; the first may still use the second while it ends."""
+
+    def __init__(self, first: Background, second: Background) -> None:
+        self._first, self._second = first, second
+
+    def start(self) -> None:
+        self._second.start()
+        self._first.start()
+
+    def stop(self) -> None:
+        self._first.stop()
+        self._second.stop()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -96,6 +96,18 @@ class Settings(BaseSettings):
         default="INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
         description="Least level of log lines on standard error: DEBUG, INFO, WARNING or ERROR.",
+    )
+
+    mlflow_uri: str | None = Field(
+        default=None,
+        pattern="^https?://.+",
+        description="An MLflow tracking server that gets a run for each job that ends. Nothing "
+        "waits for it, and nothing fails with it.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="How log lines are written: text for people, or json, one object a line with "
+        "the ids of the job, lease and worker.",
     )
 
     @model_validator(mode="after")

@@ -48,7 +48,11 @@ def submit(
     if created:
         services.load.job_added()
         services.metrics.jobs_submitted.inc()
-        logger.info("Job %s is submitted", job.job_id, extra={"action": "submit_job"})
+        logger.info(
+            "Job %s is submitted",
+            job.job_id,
+            extra={"action": "submit_job", "job_id": job.job_id},
+        )
     services.events.job_changed(job.job_id)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"{router.prefix}/{job.job_id}"
@@ -67,10 +71,10 @@ def list_jobs(
     found = store.jobs(state=state, limit=limit, cursor=cursor)
     live = live_target_ids(store)
     pairs = {(job.spec.workload_id, job.spec.target_id) for job in found.items}
-    bests = {pair: store.best(*pair) for pair in pairs}
+    bests = store.bests_of(pairs)
     return wire.Page(
         items=[
-            job_view(job, bests[job.spec.workload_id, job.spec.target_id], live)
+            job_view(job, bests.get((job.spec.workload_id, job.spec.target_id)), live)
             for job in found.items
         ],
         next_cursor=found.next_cursor,
@@ -87,7 +91,7 @@ def get_job(job_id: Id, services: Context) -> wire.JobView:
 def cancel(job_id: Id, services: Context) -> wire.JobView:
     """Cancel a job; a finished one stays as it is. Its workers are told at their next heartbeat."""
     job = services.store.cancel_job(job_id)
-    logger.info("Job %s is %s", job_id, job.state, extra={"action": "cancel_job"})
+    logger.info("Job %s is %s", job_id, job.state, extra={"action": "cancel_job", "job_id": job_id})
     services.events.job_changed(job_id)
     return current_job_view(services.store, job)
 

@@ -1,11 +1,15 @@
 """``/v1/leases``: what a worker says while it measures a batch."""
 
+import logging
+
 from fastapi import APIRouter, Response
 
 from schedules.errors import ConflictError
 from service.api.context import MEASURE, Context, Id
 from service.errors import Refusal
 from tuner.client import convert, wire
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/leases", tags=["leases"], dependencies=[MEASURE])
 
@@ -36,6 +40,17 @@ def report(lease_id: Id, request: wire.ResultsRequest, services: Context) -> wir
     )
     services.metrics.records_stored.labels("measured").inc(len(told.accepted))
     leased = services.fleet.lease(lease_id)
+    logger.debug(
+        "%d results of lease %s are stored",
+        len(told.accepted),
+        lease_id,
+        extra={
+            "action": "store_results",
+            "job_id": leased and leased.job_id,
+            "lease_id": lease_id,
+            "worker_id": request.worker_id,
+        },
+    )
     if told.accepted and leased is not None:
         services.events.job_changed(leased.job_id)
     return wire.ResultsAnswer(

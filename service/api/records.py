@@ -1,49 +1,23 @@
 """``/v1/records``: the tuning log."""
 
-import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BeforeValidator
 from starlette.responses import StreamingResponse
 
-from schedules.errors import InputError
-from schedules.records import FailureKind, TuningRecord
+from schedules.records import TuningRecord
 from service import imports
-from service.api.context import (
-    DEFAULT_LIMIT,
-    READ,
-    SUBMIT,
-    Context,
-    Cursor,
-    IdFilter,
-    Limit,
-    page,
-)
-from service.db.values import RecordFilter
+from service.api.context import READ, SUBMIT, Context, page
+from service.api.queries import only, record_filter
+from service.api.views import summary_view
+from service.db.summary_values import GroupBy
 from tuner.client import convert, wire
 
 NDJSON = "application/x-ndjson"
-
-# Lines that are sent together.
-_LINES = 200
+PARQUET = "application/vnd.apache.parquet"
 
 router = APIRouter(prefix="/v1/records", tags=["records"])
-
-
-def _keep_plus(value: Any) -> Any:
-    """Undo what a query string makes of the plus in ``+00:00`` when it is not escaped."""
-    return re.sub(r" (\d\d:?\d\d)$", r"+\1", value) if isinstance(value, str) else value
-
-
-Since = Annotated[
-    datetime | None,
-    BeforeValidator(_keep_plus),
-    Query(description="Only records from this time on: ISO 8601, UTC where no zone is given."),
-]
 
 
 @router.get(
@@ -51,37 +25,48 @@ Since = Annotated[
     response_model=wire.Page[wire.RecordView],
     responses={
         200: {
-            "content": {NDJSON: {}},
-            "description": f"A page; all records, one a line, with `Accept: {NDJSON}`.",
+            "content": {NDJSON: {}, PARQUET: {}},
+            "description": f"A page, which may be short where several conditions have to hold; "
+            f"all records, one a line, with `Accept: {NDJSON}`; a Parquet file of all of them with "
+            f"`Accept: {PARQUET}`.",
         }
     },
-    dependencies=[READ],
+    dependencies=[READ, only(wire.RecordPageQuery)],
 )
 def list_records(
     services: Context,
-    workload_id: IdFilter = None,
-    target_id: IdFilter = None,
-    job_id: IdFilter = None,
-    worker_id: IdFilter = None,
-    failure: FailureKind | None = None,
-    since: Since = None,
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
+    query: Annotated[wire.RecordPageQuery, Query()],
     accept: Annotated[str, Header()] = "",
 ) -> wire.Page[wire.RecordView] | Response:
     """List tuning records, newest first."""
-    filters = RecordFilter(
-        workload_id=workload_id,
-        target_id=target_id,
-        job_id=job_id,
-        worker_id=worker_id,
-        failure=failure,
-        since=_in_utc(since) if since else None,
-    )
+    filters = record_filter(query)
     if NDJSON in accept.lower():
-        return StreamingResponse(_lines(services.store.iter_records(filters)), media_type=NDJSON)
-    found = services.store.records(filters, limit=limit, cursor=cursor)
+        lines = services.store.record_lines(filters, _line)
+        return StreamingResponse(_with_first(lines), media_type=NDJSON)
+    if PARQUET in accept.lower():
+        # Not before it is needed: Arrow takes more memory than the rest of the server.
+        from service import parquet
+
+        lines = services.store.record_lines(filters, parquet.flat_line, flat=True)
+        return StreamingResponse(
+            _with_first(parquet.file_of(lines)),
+            media_type=PARQUET,
+            headers={"Content-Disposition": 'attachment; filename="records.parquet"'},
+        )
+    found = services.store.records(filters, limit=query.limit, cursor=query.cursor)
     return page(found, convert.record_to_wire)
+
+
+@router.get(
+    "/summary",
+    response_model=wire.SummaryView,
+    dependencies=[READ, only(wire.SummaryQuery)],
+)
+def summarise(services: Context, query: Annotated[wire.SummaryQuery, Query()]) -> wire.SummaryView:
+    """Count records by group, with quantiles of their latencies."""
+    group_by = GroupBy(query.group_by)
+    found = services.store.summarise(group_by, record_filter(query), limit=query.limit)
+    return summary_view(group_by, found)
 
 
 @router.post("/import", response_model=wire.ImportAnswer, dependencies=[SUBMIT])
@@ -92,14 +77,17 @@ def import_records(request: wire.ImportRequest, services: Context) -> wire.Impor
     return answer
 
 
-def _lines(records: Iterable[TuningRecord]) -> Iterator[str]:
-    left = iter(records)
-    while block := list(islice(left, _LINES)):
-        yield "".join(f"{convert.record_to_wire(record).model_dump_json()}\n" for record in block)
+def _line(record: TuningRecord) -> str:
+    return convert.record_to_wire(record).model_dump_json()
 
 
-def _in_utc(time: datetime) -> datetime:
-    try:
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except OverflowError:
-        raise InputError("'since' is out of range") from None
+def _with_first(blocks: Iterable[bytes]) -> Iterable[bytes]:
+    """Make the first block before the answer begins, so that an error can still be one."""
+    left: Iterator[bytes] = iter(blocks)
+    first = next(left, b"")
+
+    def all_blocks() -> Iterator[bytes]:
+        yield first
+        yield from left
+
+    return all_blocks()

@@ -6,7 +6,9 @@ from schedules.operators import Operator
 from schedules.records import Best, TuningRecord
 from schedules.target import Target
 from schedules.workload import Workload
+from service.db.histogram import RELATIVE_ERROR
 from service.db.store import Store
+from service.db.summary_values import GroupBy, Summary
 from service.db.values import Check, Job, JobState, Lease, Worker
 from tuner.client import convert, wire
 
@@ -129,6 +131,28 @@ def lease_answer(lease: Lease) -> wire.LeaseAnswer:
             )
             for item in lease.items
         ],
+    )
+
+
+def summary_view(group_by: GroupBy, summary: Summary) -> wire.SummaryView:
+    """Write a summary of records."""
+    return wire.SummaryView(
+        group_by=group_by.value,
+        groups=[
+            wire.GroupView(
+                key=group.key,
+                records=group.records,
+                measured=group.measured,
+                censored=group.censored,
+                failures=dict(group.failures),
+                latency_secs=group.latency_secs and wire.QuantilesView(**group.latency_secs),
+            )
+            for group in summary.groups
+        ],
+        left_out=summary.left_out,
+        relative_error=RELATIVE_ERROR,
+        source="counters" if summary.counted else "records",
+        complete=summary.complete,
     )
 
 

@@ -38,7 +38,7 @@ def register(request: wire.RegisterRequest, services: Context) -> wire.RegisterA
         worker.name,
         worker.worker_id,
         target,
-        extra={"action": "register_worker"},
+        extra={"action": "register_worker", "worker_id": worker.worker_id},
     )
     # What the worker of that name had leased waits again.
     services.events.batch_ready(target.target_id)
@@ -92,6 +92,18 @@ async def lease(
                     continue
                 if found is not None:
                     fleet.leased(found)
+                    services.metrics.lease_wait_secs.observe(found.waited_secs)
+                    logger.debug(
+                        "Worker %s leases %d candidates",
+                        worker_id,
+                        len(found.items),
+                        extra={
+                            "action": "lease_batch",
+                            "job_id": found.job_id,
+                            "lease_id": found.lease_id,
+                            "worker_id": worker_id,
+                        },
+                    )
                     return lease_answer(found)
             left_secs = deadline - time.monotonic()
             if left_secs <= 0:

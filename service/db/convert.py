@@ -208,6 +208,7 @@ def record_values(record: TuningRecord) -> dict[str, Any]:
         "record_id": record.record_id,
         "workload_id": record.workload_id,
         "target_id": record.target_id,
+        "operator": record.operator,
         "job_id": record.job_id,
         "worker_id": record.worker_id,
         "purpose": record.purpose,
@@ -268,6 +269,7 @@ def record(row: RecordRow) -> TuningRecord:
         protocol_version=row.protocol_version,
         created_at=row.created_at,
         set_aside=row.set_aside_at is not None,
+        operator=row.operator,
     )
 
 

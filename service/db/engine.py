@@ -47,6 +47,7 @@ from tuner.jitter import jitter
 ClockOffset = Callable[[], timedelta]
 P = ParamSpec("P")
 T = TypeVar("T")
+Key = TypeVar("Key")
 
 WRITER_WAIT_SECS = 30.0
 SQLITE_WAIT_SECS = 10.0
@@ -115,14 +116,14 @@ def insert_new(
     session: Session,
     model: type[Base],
     rows: Sequence[Mapping[str, Any]],
-    key: InstrumentedAttribute[str],
-) -> int:
-    """Insert the rows that are not there yet and return how many there were."""
+    key: InstrumentedAttribute[Key],
+) -> Sequence[Key]:
+    """Insert the rows that are not there yet and return their keys."""
     if not rows:
-        return 0
+        return []
     make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     statement = make(model).on_conflict_do_nothing().returning(key)
-    return len(session.execute(statement, list(rows)).all())
+    return session.scalars(statement, list(rows)).all()
 
 
 class Database:

@@ -233,12 +233,13 @@ def _attach_or_create(session: Session, spec: JobSpec) -> tuple[JobRow, bool]:
                 .values(precedence=-spec.priority)
             )
         return row, False
-    find_workload(session, spec.workload_id)
+    call = find_workload(session, spec.workload_id).call
     find_target(session, spec.target_id)
     row = JobRow(
         job_id=new_id(),
         workload_id=spec.workload_id,
         target_id=spec.target_id,
+        operator=None if call is None else call.op,
         trials=spec.trials,
         seconds=spec.seconds,
         priority=spec.priority,

@@ -17,6 +17,7 @@ from schedules.records import (
     TuningRecord,
 )
 from service.db import convert
+from service.db.counts import count_records
 from service.db.engine import database_now, locked, new_id
 from service.db.jobs import cancel_batch, lock_jobs
 from service.db.models import (
@@ -227,11 +228,13 @@ def record_results(
                 job_id=job.job_id,
                 worker_id=worker_id,
                 protocol_version=protocol_version,
+                operator=job.operator,
             )
         )
         for item, result in results
     ]
     session.execute(insert(RecordRow), rows)
+    count_records(session, rows)
     for item, _ in results:
         item.state = ItemState.DONE
     if purpose is Purpose.TRIAL:

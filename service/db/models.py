@@ -1,14 +1,15 @@
 """Tables. The schema itself is made by the migrations; a test holds the two together."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, bindparam, text
+from sqlalchemy import BigInteger, ForeignKey, Index, SmallInteger, String, bindparam, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from schedules.records import FailureKind, Origin, Purpose, Tier
 from service.db.columns import Base as Base
 from service.db.columns import FreeText, choice
+from service.db.summary_values import SeriesKind, Span
 from service.db.values import (
     ACTIVE_STATES,
     BatchState,
@@ -123,6 +124,7 @@ class JobRow(Base):
     job_id: Mapped[str] = mapped_column(primary_key=True)
     workload_id: Mapped[str] = mapped_column(ForeignKey("workloads.workload_id"))
     target_id: Mapped[str] = mapped_column(ForeignKey("targets.target_id"))
+    operator: Mapped[str | None]
     trials: Mapped[int | None]
     seconds: Mapped[float | None]
     priority: Mapped[int]
@@ -258,6 +260,7 @@ class RecordRow(Base):
     record_id: Mapped[str] = mapped_column(primary_key=True)
     workload_id: Mapped[str] = mapped_column(ForeignKey("workloads.workload_id"))
     target_id: Mapped[str] = mapped_column(ForeignKey("targets.target_id"))
+    operator: Mapped[str | None]
     job_id: Mapped[str | None]
     worker_id: Mapped[str | None]
     purpose: Mapped[Purpose] = mapped_column(choice(Purpose))
@@ -285,6 +288,7 @@ class RecordRow(Base):
         Index(None, "target_id", "created_at", "record_id"),
         Index(None, "job_id", "created_at", "record_id"),
         Index(None, "worker_id", "created_at", "record_id"),
+        Index(None, "operator", "created_at", "record_id"),
         Index(
             "ix_records_failure",
             "failure",
@@ -307,6 +311,36 @@ class RecordRow(Base):
             postgresql_where=_SET_ASIDE,
         ),
     )
+
+
+class SeriesRow(Base):
+    """What counts of records are kept for: a target, alone or with an operator or a worker.
+
+    `name` is the operator or the worker's id, None for programs that came as IR and for imports.
+    """
+
+    __tablename__ = "series"
+    series_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[SeriesKind] = mapped_column(choice(SeriesKind))
+    name: Mapped[str | None]
+    target_id: Mapped[str] = mapped_column(ForeignKey("targets.target_id"))
+
+
+class CountRow(Base):
+    """How many records of a series have one outcome in a day or a month; see `service.db.counts`.
+
+    `day` is the first one of the span.
+    """
+
+    __tablename__ = "record_counts"
+    series_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("series.series_id"), primary_key=True, autoincrement=False
+    )
+    span: Mapped[Span] = mapped_column(choice(Span), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(16), primary_key=True)
+    bucket: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    records: Mapped[int] = mapped_column(BigInteger)
 
 
 class BestRow(Base):

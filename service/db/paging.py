@@ -53,6 +53,12 @@ def decode_cursor(cursor: str, ids: int) -> Position:
     raise InputError("the cursor is not one that this listing gave; leave it out to start again")
 
 
+def check_limit(limit: int) -> None:
+    """Raise InputError for a page of no or of too many items."""
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InputError(f"limit must be between 1 and {MAX_LIMIT}, not {limit}")
+
+
 def after(
     statement: Select[RowT],
     keys: Sequence[InstrumentedAttribute[datetime] | InstrumentedAttribute[str]],
@@ -91,8 +97,7 @@ def page(
     InputError
         The cursor or the limit is no good.
     """
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InputError(f"limit must be between 1 and {MAX_LIMIT}, not {limit}")
+    check_limit(limit)
     position = None if cursor is None else decode_cursor(cursor, len(keys) - 1)
     # One more than asked for tells whether there is a next page.
     rows = session.scalars(after(statement, keys, position).limit(limit + 1)).all()

@@ -198,6 +198,7 @@ class Queue(Repository):
                 LeasedItem(item_id=item.item_id, candidate=convert.candidate(item))
                 for item in open_items(session, batch.batch_id)
             ),
+            waited_secs=(now - batch.not_before).total_seconds(),
         )
 
     @writing

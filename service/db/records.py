@@ -2,21 +2,22 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from sqlalchemy import Select, select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from schedules.errors import InputError, NotFoundError
 from schedules.records import Best, Purpose, TuningRecord
 from service.db import convert
 from service.db.catalogue import find_target, find_workload
+from service.db.counts import count_records
 from service.db.engine import Repository, among, database_now, insert_new, locked, reading, writing
 from service.db.jobs import lock_owned_job
 from service.db.models import BatchRow, BestRow, ItemRow, RecordRow, TargetRow, WorkloadRow
-from service.db.paging import page
+from service.db.paging import Position, check_limit, decode_cursor, encode_cursor, page
+from service.db.scan import EXAMINED, Scan
 from service.db.values import ItemState, Page, RecordFilter
 
 _CHUNK = 1000
-_FILTER_COLUMNS = ("workload_id", "target_id", "job_id", "worker_id", "failure")
 
 
 class Records(Repository):
@@ -39,7 +40,11 @@ class Records(Repository):
             _require(session, WorkloadRow.workload_id, {record.workload_id for record in part})
             _require(session, TargetRow.target_id, {record.target_id for record in part})
             rows = [convert.record_values(record) for record in part]
-            added += insert_new(session, RecordRow, rows, RecordRow.record_id)
+            new = set(insert_new(session, RecordRow, rows, RecordRow.record_id))
+            # Of those with one id the first is in.
+            by_id = {row["record_id"]: row for row in reversed(rows)}
+            count_records(session, [by_id[record_id] for record_id in new])
+            added += len(new)
         return added
 
     @reading
@@ -48,18 +53,30 @@ class Records(Repository):
     ) -> Page[TuningRecord]:
         """List records, newest first.
 
+        A page looks at a bounded part of the log (`service.db.scan`): where more than one condition
+        has to hold it may have fewer items than asked for, or none, and yet not be the last.
+
         Raises
         ------
         InputError
-            The cursor, the limit or a naive `since` is no good.
+            The cursor, the limit or a naive time is no good.
         """
-        return page(
-            session,
-            _filtered(filters),
-            (RecordRow.created_at, RecordRow.record_id),
-            lambda rows: [convert.record(row) for row in rows],
-            limit=limit,
-            cursor=cursor,
+        check_limit(limit)
+        position = None if cursor is None else decode_cursor(cursor, ids=1)
+        scan = Scan(filters)
+        # One more than asked for tells whether there is a next page.
+        examined = limit + 1 if scan.whole else EXAMINED
+        statement, _ = scan.part(position, examined=examined)
+        rows: Sequence[RecordRow] = session.scalars(statement.limit(limit + 1)).all()
+        shown = rows[:limit]
+        end: Position | None
+        if len(rows) > limit:
+            end = (shown[-1].created_at, shown[-1].record_id)
+        else:
+            end = None if scan.whole else scan.end(session, position, examined=examined)
+        return Page(
+            items=tuple(convert.record(row) for row in shown),
+            next_cursor=None if end is None else encode_cursor(end),
         )
 
     def iter_records(self, filters: RecordFilter, chunk: int = 1000) -> Iterator[TuningRecord]:
@@ -70,7 +87,7 @@ class Records(Repository):
         Raises
         ------
         InputError
-            The chunk or a naive `since` is no good.
+            The chunk or a naive time is no good.
         """
         cursor: str | None = None
         while True:
@@ -171,15 +188,13 @@ class Bests(Repository):
 
     @reading
     def bests_of(
-        self, session: Session, target_id: str, workload_ids: Collection[str]
-    ) -> tuple[Best, ...]:
-        """Return the bests of some workloads on a target, in no order."""
+        self, session: Session, pairs: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], Best]:
+        """Return the bests of pairs of a workload and a target, where there are any."""
         rows = session.scalars(
-            select(BestRow).where(
-                BestRow.target_id == target_id, among(session, BestRow.workload_id, workload_ids)
-            )
+            select(BestRow).where(tuple_(BestRow.workload_id, BestRow.target_id).in_(pairs))
         )
-        return tuple(convert.best(row) for row in rows)
+        return {(row.workload_id, row.target_id): convert.best(row) for row in rows}
 
     @reading
     def best_record_ids(
@@ -255,17 +270,6 @@ def _require(session: Session, column: InstrumentedAttribute[str], ids: set[str]
     missing = ids - set(session.scalars(select(column).where(column.in_(ids))))
     if missing:
         raise NotFoundError(f"there is no {column.key} {min(missing)}; save it before its records")
-
-
-def _filtered(filters: RecordFilter) -> Select[RecordRow]:
-    statement = select(RecordRow)
-    for name in _FILTER_COLUMNS:
-        value = getattr(filters, name)
-        if value is not None:
-            statement = statement.where(getattr(RecordRow, name) == value)
-    if filters.since is not None:
-        statement = statement.where(RecordRow.created_at >= filters.since)
-    return statement
 
 
 def _measured_together(session: Session, trace_id: str, record_id: str) -> bool:

@@ -7,17 +7,31 @@ from service.db.catalogue import Catalogue
 from service.db.claims import Claims
 from service.db.counts import Counts
 from service.db.engine import ClockOffset, Database, no_offset, reading
+from service.db.export import Exports
 from service.db.health import Health
 from service.db.idle import Idle
 from service.db.jobs import Jobs
 from service.db.queue import Queue
 from service.db.readings import Readings
 from service.db.records import Bests, Records
+from service.db.summary import Summaries
 from service.db.workers import Workers
 
 
 class Store(
-    Catalogue, Workers, Health, Jobs, Claims, Queue, Idle, Records, Bests, Counts, Readings
+    Catalogue,
+    Workers,
+    Health,
+    Jobs,
+    Claims,
+    Queue,
+    Idle,
+    Records,
+    Bests,
+    Counts,
+    Readings,
+    Summaries,
+    Exports,
 ):
     """Everything that the service keeps, in SQLite or PostgreSQL.
 

@@ -317,6 +317,7 @@ def test_metrics_count_requests_by_route(server: Server) -> None:
     assert 'tunesmith_jobs{state="queued"}' in text
     assert "tunesmith_leases_open" in text
     assert 'tunesmith_workers{state="idle"}' in text
+    assert "tunesmith_worker_utilisation " in text
 
 
 def test_the_interface_is_described(server: Server) -> None:

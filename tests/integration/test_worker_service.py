@@ -5,12 +5,15 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from schedules.errors import NotFoundError
 from schedules.records import Purpose
-from tests.integration.api_server import CPU, MATMUL, live_server
+from tests.contracts.store_values import finish
+from tests.integration.api_server import CPU, MATMUL, OWNER, live_server
 from tests.integration.worker_server import CPU as WORKER_CPU
 from tests.integration.worker_server import FakeMeasurer
+from tuner.cli import main
 from tuner.client.errors import JobFailedError
 from tuner.client.http import Connection
 from tuner.client.sdk import Client
@@ -101,6 +104,17 @@ def test_a_cancelled_job_stops_its_worker(server, client, worker):
     assert thread.is_alive()
     with pytest.raises(JobFailedError, match="was cancelled"):
         job.wait(5)
+
+
+def test_a_job_is_watched_until_it_ends(server, client, worker):
+    job = client.submit(MATMUL, target=CPU, trials=3)
+    server.enqueue(3)
+    worker(SkylakeMeasurer()).join()
+    finish(server.store, server.store.job(job.id), OWNER)
+    result = CliRunner().invoke(main, ["job", job.id, "--watch", "--server", server.url])
+    assert "3/3 trials, best trial 1.5 ms" in result.stderr
+    # Its finals were not measured here, so that there is nothing to show for it.
+    assert (result.exit_code, "done" in result.stderr) == (1, True)
 
 
 def test_listings_of_the_client(server, client):

@@ -1,6 +1,7 @@
 """Commands that ask a server for work: submit, job, cancel, best."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from tuner.cli.options import (
 )
 from tuner.cli.output import print_best, print_job, print_json
 from tuner.cli.progress import TrialProgress
+from tuner.cli.watch import JobWatch
 from tuner.client import wire
 from tuner.client.errors import JobFailedError
 from tuner.client.job import ENDED, Job
@@ -75,11 +77,13 @@ def submit(
     metavar="SECONDS",
     help="Wait no longer than this; the job goes on.",
 )
+@click.option("--watch", is_flag=True, help="Wait, and show the best so far as it falls.")
 @server_options
 @json_option
 def job(
     job_id: str,
     wait: bool,
+    watch: bool,
     timeout_secs: float | None,
     server: str,
     token_file: Path | None,
@@ -87,7 +91,11 @@ def job(
 ) -> None:
     """Show a job; fails when the job has failed or was cancelled."""
     with open_client(server, token_file) as client:
-        _show(client.job(job_id), wait=wait, timeout_secs=timeout_secs, as_json=as_json)
+        shown = client.job(job_id)
+        if watch:
+            with JobWatch(client, shown) as progress, suppress(JobFailedError):
+                shown.wait(timeout_secs, progress.update)
+        _show(shown, wait=wait, timeout_secs=timeout_secs, as_json=as_json)
 
 
 @click.command()

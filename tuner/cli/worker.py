@@ -1,6 +1,5 @@
 """The worker command."""
 
-import logging
 import os
 import socket
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tuner import logs
 from tuner.cli.options import read_token, server_options
 from tuner.client.http import Connection
 from tuner.measure.local import LocalMeasurer
@@ -42,6 +42,13 @@ from tuner.worker.parent import run_devices
     default="info",
     show_default=True,
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    default="text",
+    show_default=True,
+    help="Log lines for people, or one JSON object a line.",
+)
 def worker(
     server: str,
     token_file: Path | None,
@@ -52,16 +59,13 @@ def worker(
     max_batches: int | None,
     once: bool,
     log_level: str,
+    log_format: logs.Format,
 ) -> None:
     """Measure on this machine what a server asks for.
 
     SIGTERM and Ctrl-C let it finish and report its batch; a second one makes it leave at once.
     """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for chatty in ("httpx", "httpcore"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.configure(log_level.upper(), log_format)
     token = read_token(token_file)
     owned = parse_devices(devices, os.sched_getaffinity(0), os.environ.get("CUDA_VISIBLE_DEVICES"))
     host_name = name or socket.gethostname()

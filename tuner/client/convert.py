@@ -152,6 +152,7 @@ def record_to_wire(record: TuningRecord) -> wire.RecordView:
         environment=dict(record.environment.facts),
         created_at=record.created_at,
         set_aside=record.set_aside,
+        operator=record.operator,
     )
 
 
@@ -182,6 +183,7 @@ def record_from_wire(view: wire.RecordView) -> TuningRecord:
         environment=environment(view.environment),
         created_at=view.created_at,
         set_aside=view.set_aside,
+        operator=view.operator,
         job_id=view.job_id,
         worker_id=view.worker_id,
         protocol_version=view.protocol_version,

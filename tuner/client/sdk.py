@@ -10,7 +10,6 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from schedules.errors import ContractError
-from schedules.records import FailureKind
 from tuner.client import wire
 from tuner.client.http import DEFAULT_SERVER, DEFAULT_TIMEOUT_SECS, Connection, parse
 from tuner.client.job import Job
@@ -198,27 +197,38 @@ class Client:
 
     # --- records ---------------------------------------------------------------------------------
 
-    def records(
-        self,
-        *,
-        workload_id: str | None = None,
-        target_id: str | None = None,
-        job_id: str | None = None,
-        worker_id: str | None = None,
-        failure: FailureKind | str | None = None,
-        since: datetime | None = None,
-        limit: int | None = None,
-    ) -> Iterator[wire.RecordView]:
-        """Yield tuning records, newest first, page by page."""
-        filters = {
-            "workload_id": workload_id,
-            "target_id": target_id,
-            "job_id": job_id,
-            "worker_id": worker_id,
-            "failure": failure,
-            "since": since.isoformat() if since else None,
-        }
-        return self._pages("/v1/records", wire.RecordView, filters, limit)
+    def records(self, *, limit: int | None = None, **filters: object) -> Iterator[wire.RecordView]:
+        """Yield tuning records, newest first, page by page.
+
+        Parameters
+        ----------
+        limit : int or None
+            Largest number of records.
+        filters : object
+            Fields of `tuner.client.wire.RecordQuery`: which records; all have to hold.
+
+        Raises
+        ------
+        InputError
+            A filter is unknown or out of range.
+        """
+        query = checked(wire.RecordQuery, **filters)
+        return self._pages("/v1/records", wire.RecordView, _written(query), limit)
+
+    def summary(self, group_by: str, *, limit: int = 100, **filters: object) -> wire.SummaryView:
+        """Count tuning records by group, with quantiles of their latencies.
+
+        Parameters
+        ----------
+        group_by : str
+            ``operator``, ``target``, ``worker``, ``failure`` or ``day``.
+        limit : int
+            Largest number of groups.
+        filters : object
+            As for `records`.
+        """
+        query = checked(wire.SummaryQuery, group_by=group_by, limit=limit, **filters)
+        return self._connection.get("/v1/records/summary", wire.SummaryView, _written(query))
 
     def import_records(self, records: Iterable[wire.ImportedRecord]) -> wire.ImportAnswer:
         """Send measurements that were made elsewhere; sending them twice adds nothing.
@@ -328,6 +338,14 @@ def _page(answer: httpx.Response, view: type[Item]) -> tuple[list[Item], str | N
         raise ContractError(
             f"the answer of {answer.request.url} is not a page of {view.__name__}: {error}"
         ) from None
+
+
+def _written(query: wire.RecordQuery) -> dict[str, Any]:
+    """Write a query as the parameters of a request."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in query.model_dump(exclude_none=True).items()
+    }
 
 
 def _parts(records: Iterable[wire.ImportedRecord]) -> Iterator[list[wire.ImportedRecord]]:

@@ -6,6 +6,7 @@ import time
 from schedules.errors import ContractError, NotFoundError, TunesmithError, UnavailableError
 from schedules.records import Environment
 from schedules.target import Target
+from tuner import logs
 from tuner.client import wire
 from tuner.client.errors import (
     ForeignAnswerError,
@@ -57,6 +58,7 @@ class WorkerApi:
         except TunesmithError as error:
             return self._failed(error, "the worker")
         self.worker_id = told.worker_id
+        logs.identify(worker_id=told.worker_id)
         logger.info("registered at %s as %s (%s), %s", self.server, name, told.worker_id, target)
         return steps.Registered(heartbeat_secs=told.heartbeat_secs)
 

@@ -17,6 +17,7 @@ from typing import Any
 from schedules.errors import InputError, UnavailableError
 from schedules.records import PROTOCOL_VERSION, Failure, FailureKind, MeasureResult
 from schedules.target import Target
+from tuner import logs
 from tuner.client import convert, wire
 from tuner.client.http import Connection
 from tuner.jitter import jitter
@@ -234,8 +235,11 @@ class WorkerDaemon:
         # A lease that is granted in the moment of an interrupt ends by its time to live.
         with self._interruptible(1):
             event, lease = self._api.lease(self._config.poll_secs)
-        if lease is not None:
+        if lease is None:
+            logs.identify(lease_id=None, job_id=None)
+        else:
             self._lease = lease
+            logs.identify(lease_id=lease.lease_id, job_id=lease.job_id)
             logger.info(
                 "leased %d candidates of %s (%s of job %s)",
                 len(lease.items),

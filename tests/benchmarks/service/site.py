@@ -135,7 +135,8 @@ def running(
         port, pids = 0, []
         for number in range(API_PROCESSES):
             folder = Path(directory) / str(number)
-            pid, port = stack.enter_context(_api(url, folder, port, settings))
+            folder.mkdir()
+            pid, port = stack.enter_context(api(url, folder, settings, port=port))
             pids.append(pid)
         tuner = stack.enter_context(_tuner(url, searches)) if searches else None
         yield Site(
@@ -149,10 +150,10 @@ def running(
 
 
 @contextmanager
-def _api(
-    url: str, directory: Path, port: int, settings: Mapping[str, object]
+def api(
+    url: str, directory: Path, settings: Mapping[str, object], *, port: int = 0
 ) -> Iterator[tuple[int, int]]:
-    directory.mkdir()
+    """Run an API process with its settings; gives its process id and its port."""
     path = directory / "api.log"
     log = path.open("w")
     given = {"TUNESMITH_LOG_LEVEL": "WARNING"}

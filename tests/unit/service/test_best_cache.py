@@ -52,8 +52,8 @@ class CountingStore(Store):
         self.looks += 1
         return super().best_record_ids(target_id, workload_ids)
 
-    def bests_of(self, target_id: str, workload_ids: Collection[str]) -> tuple[Best, ...]:
-        found = super().bests_of(target_id, workload_ids)
+    def bests_of(self, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], Best]:
+        found = super().bests_of(pairs)
         self.reads += 1
         self.after_reading.set()
         assert self.may_answer.wait(10)

@@ -166,6 +166,10 @@ def test_lists_are_tables_or_one_object(server):
     assert server.requests[-1].url.params["job_id"] == "j1"
     listed = json.loads(run("records", "--failure", "run_error", "--json").stdout)
     assert [item["record_id"] for item in listed["items"]] == ["r1", "r2"]
+    run("records", "--operator", "softmax", "--latency-max-secs", "0.5", "--censored", "false")
+    asked = dict(server.requests[-1].url.params)
+    assert (asked["operator"], asked["latency_max_secs"]) == ("softmax", "0.5")
+    assert asked["censored"] == "false"
     assert "2.00x" in run("jobs").stdout
     assert len(json.loads(run("jobs", "--json").stdout)["items"]) == 1
 

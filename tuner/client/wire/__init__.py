@@ -7,6 +7,14 @@ values and back. Users write ``wire.JobRequest``, whatever file it is in.
 from tuner.client.wire.base import (
     Wire,
 )
+from tuner.client.wire.log import (
+    GroupView,
+    QuantilesView,
+    RecordPageQuery,
+    RecordQuery,
+    SummaryQuery,
+    SummaryView,
+)
 from tuner.client.wire.measurement import (
     MAX_EPOCH,
     BatchWire,
@@ -76,6 +84,7 @@ __all__ = [
     "Epoch",
     "ErrorView",
     "FailureWire",
+    "GroupView",
     "HealthView",
     "HeartbeatAnswer",
     "HeartbeatRequest",
@@ -92,6 +101,9 @@ __all__ = [
     "OperatorView",
     "OperatorWorkload",
     "Page",
+    "QuantilesView",
+    "RecordPageQuery",
+    "RecordQuery",
     "RecordView",
     "RegisterAnswer",
     "RegisterRequest",
@@ -100,6 +112,8 @@ __all__ = [
     "ResultWire",
     "ResultsAnswer",
     "ResultsRequest",
+    "SummaryQuery",
+    "SummaryView",
     "TargetRequest",
     "TargetView",
     "TensorView",

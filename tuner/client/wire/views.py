@@ -144,6 +144,8 @@ class RecordView(Wire):
     created_at: datetime
     set_aside: bool = False
     """Whether it counts for nothing at present, because its device is under suspicion."""
+    operator: str | None = None
+    """What the workload was known as when this was stored; None for a program sent as IR."""
 
 
 class TrialView(Wire):
