@@ -21,7 +21,10 @@ WORKLOAD = Workload(
     workload_id="0" * 64,
     name="matmul",
     ir="",
-    tensors=tuple(TensorSpec(name=name, shape=(SIZE, SIZE), dtype="float32") for name in "ABC"),
+    tensors=tuple(
+        TensorSpec(name=name, shape=(SIZE, SIZE), dtype="float32", is_output=name == "C")
+        for name in "ABC"
+    ),
     flops=2.0 * SIZE**3,
 )
 
