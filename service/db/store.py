@@ -10,12 +10,28 @@ from service.db.engine import ClockOffset, Database, no_offset, reading
 from service.db.health import Health
 from service.db.idle import Idle
 from service.db.jobs import Jobs
+from service.db.learning import Features, Learning
+from service.db.model_versions import ModelVersions
 from service.db.queue import Queue
 from service.db.records import Bests, Records
 from service.db.workers import Workers
 
 
-class Store(Catalogue, Workers, Health, Jobs, Claims, Queue, Idle, Records, Bests, Counts):
+class Store(
+    Catalogue,
+    Workers,
+    Health,
+    Jobs,
+    Claims,
+    Queue,
+    Idle,
+    Records,
+    Bests,
+    Counts,
+    Features,
+    Learning,
+    ModelVersions,
+):
     """Everything that the service keeps, in SQLite or PostgreSQL.
 
     Every method is one transaction: when it returns, its effect is durable; when it raises, it had
