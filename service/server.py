@@ -15,7 +15,7 @@ import uvicorn
 from sqlalchemy import make_url
 
 from schedules.errors import InputError, UnavailableError
-from service.app import Background, Services, create_app
+from service.app import Background, Services, Together, create_app
 from service.auth import Auth, Scope, is_loopback, read_tokens
 from service.db import migrate
 from service.db.lock import exclusive
@@ -98,20 +98,31 @@ def _orchestrator(
 ) -> Background:
     # It brings the search's packages, which a process that only answers requests does without.
     from service.compute import SearchPool
+    from service.learner import Learner
     from service.orchestrator import Orchestrator
 
     processes, busy = settings.search_processes, settings.search_while_measuring
     if busy is None:
         busy = not (with_worker or settings.is_embedded)
-    return Orchestrator(
+    # The file lock keeps every other process out.
+    owner = "embedded" if settings.is_embedded else None
+    orchestrator = Orchestrator(
         store=store,
         events=events,
         pool=SearchPool(processes=processes),
         processes=processes,
         quiet=not busy,
-        # The file lock keeps every other process out.
-        owner="embedded" if settings.is_embedded else None,
+        owner=owner,
     )
+    learner = Learner(
+        store=store,
+        pool=SearchPool(processes=1),
+        quiet=not busy,
+        automatic=settings.learn,
+        scheduler=settings.dask_scheduler or None,
+        owner=owner,
+    )
+    return Together(orchestrator, learner)
 
 
 @contextmanager
