@@ -15,6 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test acceptance chaos bench-measure bench-service bench-gpu bench-kernels \
+        bench-model \
         check fmt lock serve clean
 
 help: ## list the targets
@@ -55,6 +56,9 @@ bench-gpu: $(if $(BENCH_PYTHON),,$(STAMP)) ## tune kernels on this machine's GPU
 
 bench-kernels: $(STAMP) ## tune kernels beside PyTorch and TVM's tuner (7 hours, resumable; QUICK=1: 4 cases)
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_kernels $(BENCH_ARGS)
+
+bench-model: $(STAMP) ## the cost model on unseen shapes beside TVM's (90 minutes, resumable; QUICK=1: 5)
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_model
 
 check: $(STAMP) ## lint, formatting, types and import layers
 	$(BIN)/ruff check .
