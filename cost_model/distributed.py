@@ -41,7 +41,8 @@ def on_cluster(scheduler: str) -> Grower:
         def parts(values: "np.typing.NDArray[np.generic]") -> object:
             return array.from_array(values, chunks=(_ROWS_PER_PART, *values.shape[1:]))
 
-        with Client(scheduler, set_as_default=False) as client:
+        # The process's default client, as XGBoost looks for one.
+        with Client(scheduler) as client:
             matrix = xgboost_dask.DaskQuantileDMatrix(
                 client,
                 parts(lesson.features),

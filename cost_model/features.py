@@ -78,7 +78,8 @@ def extract(
     stores_of_all = _extract_stores(schedules, target, threads)
     for row, schedule, stores in zip(rows, schedules, stores_of_all, strict=True):
         if len(stores):
-            nest = _dominant_nest(schedule.mod["main"].body)
+            nests = list(_nests(schedule.mod["main"].body, ()))
+            nest = _dominant_nest(nests)
             row[len(task.columns) :] = [
                 *summarise(nest.loops, target.cores),
                 *analyse(
@@ -88,6 +89,7 @@ def extract(
                     roofline_secs=task.roofline_secs,
                     element_bytes=task.element_bytes,
                 ),
+                *_describe_program([loops for loops, _ in nests]),
                 *pool(stores),
             ]
     return rows
@@ -132,9 +134,33 @@ def _extract_one(extractor: Any, context: Any, candidate: Any) -> npt.NDArray[np
     return stores
 
 
-def _dominant_nest(body: Any) -> Nest:
+def _describe_program(nests: Sequence[tuple[Any, ...]]) -> list[float]:
+    """Return one value for each of ``PROGRAM_COLUMNS``."""
+    regions: dict[int, tuple[int, int]] = {}
+    serial = 0
+    for loops in nests:
+        first = next((place for place, loop in enumerate(loops) if _is_parallel(loop)), None)
+        if first is None:
+            serial += math.prod(_extent(loop) for loop in loops)
+            continue
+        # Equal for all nests of one region: they share the loop.
+        calls = math.prod(_extent(loop) for loop in loops[:first])
+        chunks = math.prod(_extent(loop) for loop in loops[first:] if _is_parallel(loop))
+        regions[loops[first].loop_var.__chandle__()] = (calls, chunks)
+    return [
+        math.log2(1 + sum(calls for calls, _ in regions.values())),
+        math.log2(min((chunks for _, chunks in regions.values()), default=1)),
+        math.log2(1 + len(nests)),
+        math.log2(1 + serial),
+    ]
+
+
+def _is_parallel(loop: Any) -> bool:
+    return loop.kind in (tirx.ForKind.PARALLEL, tirx.ForKind.THREAD_BINDING)
+
+
+def _dominant_nest(nests: Sequence[tuple[tuple[Any, ...], Any]]) -> Nest:
     """Return the loops around the block with the most iterations, and what it reads and writes."""
-    nests = list(_nests(body, ()))
     if not nests:
         return Nest()
     # An update runs as often as its initialisation and comes after it.
@@ -155,7 +181,7 @@ def _loop(loop: Any, axes: Mapping[int, Axis]) -> Loop:
     return Loop(
         extent=_extent(loop),
         axis=axes.get(loop.loop_var.__chandle__(), Axis.OTHER),
-        parallel=loop.kind in (tirx.ForKind.PARALLEL, tirx.ForKind.THREAD_BINDING),
+        parallel=_is_parallel(loop),
         vectorized=loop.kind == tirx.ForKind.VECTORIZED,
         unrolled=loop.kind == tirx.ForKind.UNROLLED,
     )

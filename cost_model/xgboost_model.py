@@ -22,7 +22,7 @@ from schedules.errors import ContractError, InputError
 ROUNDS = 100
 """Number of trees."""
 
-RESIDUAL_ROUNDS = 40
+RESIDUAL_ROUNDS = 20
 """Number of trees on top of a base model."""
 
 PARAMETERS: Mapping[str, object] = MappingProxyType(

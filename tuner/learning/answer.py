@@ -98,17 +98,16 @@ def _scaled(option: _Option, workload: Workload, target: Target) -> Answer:
 
 def _chosen(
     model: BaseModel, options: Sequence[_Option], workload: Workload, target: Target
-) -> Answer | None:
-    """Let the model choose; the last option is the compiler's default."""
+) -> Answer:
+    """Let the model choose; the last option, the compiler's default, only where no other may work.
+
+    The model has seen no program without a schedule, so it does not tell how fast that is.
+    """
     rows = extract([item.schedule for item in options], workload=workload, target=target)
     estimates = model.estimate(rows)
     scores = np.where(estimates.validity >= _LEAST_VALIDITY, model.predict(rows), -math.inf)
-    # Whether the default is better is a matter of its latency: it is of no schedule space.
-    chosen = int(np.argmax(scores[:-1])) if len(options) > 1 else -1
-    if not math.isfinite(scores[chosen]) or (
-        estimates.latency_secs[-1] < estimates.latency_secs[chosen]
-    ):
-        chosen = len(options) - 1
+    scores[-1] = np.finfo(np.float32).min
+    chosen = int(np.argmax(scores))
     option = options[chosen]
     tier = Tier.NEIGHBOUR if option.neighbour is not None else Tier.PREDICTED
     return Answer(
