@@ -324,8 +324,7 @@ def _survival(working: Dataset, values: Vector) -> _Lesson:
 
 
 def _log_over_roofline(dataset: Dataset) -> Vector:
-    over: Vector = np.log2(dataset.latency_secs) - dataset.features[:, ROOFLINE_COLUMN]
-    return over
+    return np.log2(dataset.latency_secs) - dataset.features[:, ROOFLINE_COLUMN]
 
 
 def _part_of_tasks(dataset: Dataset) -> Any:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -50,6 +51,7 @@ ORDER_TTL_SECS = 60.0
 FRESH_SHARE = 0.25
 """A version is trained when there are so many new trials for each that the last one learnt from."""
 ATTEMPTS = 3
+"""So often is a piece of work begun whose process dies."""
 
 T = TypeVar("T")
 
@@ -95,6 +97,7 @@ class Learner:
         self._owner = owner or uuid.uuid4().hex
         self._featured_until: datetime | None = None
         self._considered = 0
+        self._failures: Counter[str] = Counter()
         self._look_at = float("-inf")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="learner")
@@ -148,8 +151,14 @@ class Learner:
         }[order.kind]
         try:
             result = act(order)
-        except (_StoppedError, UnavailableError):
+        except _StoppedError:
             raise
+        except UnavailableError as error:
+            # The database, a pool process, or a cluster: it may answer the next time.
+            self._failures[order.order_id] += 1
+            if self._failures[order.order_id] < ATTEMPTS:
+                raise
+            self._finish(order, error=str(error))
         except TunesmithError as error:
             self._finish(order, error=str(error))
         except Exception as error:

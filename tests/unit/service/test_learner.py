@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from schedules.errors import UnavailableError
 from service.compute import SearchPool
 from service.db.migrate import upgrade
 from service.db.model_values import OrderKind, OrderState
@@ -157,6 +158,24 @@ def test_candidates_that_kill_the_process_are_given_up(store: Store) -> None:
 
     assert pool.ran == ["featurise"] * 3
     assert store.featureless()[0] is None
+
+
+def test_an_order_that_kills_the_process_is_given_up(store: Store) -> None:
+    order = store.give_order(OrderKind.TRAIN, {})
+    pool = Here()
+
+    def die() -> None:
+        raise BrokenProcessPool("for a test")
+
+    pool.before = die
+    learner = Learner(store=store, pool=pool)
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="process died"):
+            learner.tick()
+    assert learner.tick()
+
+    assert store.order(order.order_id).state is OrderState.FAILED
+    assert pool.ran == ["train"] * 3
 
 
 def test_a_learner_ends_while_it_waits(store: Store) -> None:
