@@ -324,7 +324,8 @@ def _survival(working: Dataset, values: Vector) -> _Lesson:
 
 
 def _log_over_roofline(dataset: Dataset) -> Vector:
-    return np.log2(dataset.latency_secs) - dataset.features[:, ROOFLINE_COLUMN]
+    over: Vector = np.log2(dataset.latency_secs) - dataset.features[:, ROOFLINE_COLUMN]
+    return over
 
 
 def _part_of_tasks(dataset: Dataset) -> Any:

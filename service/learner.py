@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 TICK_SECS = 1.0
 LOOK_SECS = 30.0
 """Time between looks for new records: counting them costs the database something."""
+IDLE_SECS = 20.0
+"""Whoever waited for a job may want the machine next; only then is anything learnt unasked."""
 ORDER_TTL_SECS = 60.0
 FRESH_SHARE = 0.25
 """A version is trained when there are so many new trials for each that the last one learnt from."""
@@ -98,7 +100,7 @@ class Learner:
         self._featured_until: datetime | None = None
         self._considered = 0
         self._failures: Counter[str] = Counter()
-        self._look_at = float("-inf")
+        self._look_at = self._busy_at = float("-inf")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="learner")
 
@@ -133,7 +135,7 @@ class Learner:
         if order is not None:
             self._carry_out(order)
             return True
-        if not self._automatic or time.monotonic() < self._look_at:
+        if not self._automatic or time.monotonic() < max(self._look_at, self._busy_at + IDLE_SECS):
             return False
         if self._featurise() or self._train_unasked():
             return True
@@ -331,7 +333,10 @@ class Learner:
     # --- the pool --------------------------------------------------------------------------------
 
     def _jobs_come_first(self) -> bool:
-        return self._quiet and any(self._store.count_active_jobs().values())
+        if not (self._quiet and any(self._store.count_active_jobs().values())):
+            return False
+        self._busy_at = time.monotonic()
+        return True
 
     def _in_pool(self, future: Future[T], order: ModelOrder | None) -> T:
         """Wait for a piece of work, keeping its order, unless a job wants the machine."""

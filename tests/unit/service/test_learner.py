@@ -112,7 +112,23 @@ def test_jobs_come_first_on_a_machine_that_measures(store: Store) -> None:
     assert Learner(store=store, pool=pool, quiet=False).tick()
     assert store.order(order.order_id).state is OrderState.DONE
     store.cancel_job(job_id)
-    assert Learner(store=store, pool=pool).tick() in (True, False)
+    assert Learner(store=store, pool=pool).tick()
+
+
+def test_what_nobody_asked_for_waits_until_the_machine_was_idle_for_a_while(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach(store, *SHAPES[:1], count=8)
+    job_id = submit(store)
+    learner = Learner(store=store, pool=Here())
+    assert not learner.tick()
+    store.cancel_job(job_id)
+
+    assert not learner.tick()
+    store.give_order(OrderKind.EVALUATE, {})
+    assert learner.tick()
+    monkeypatch.setattr("service.learner.IDLE_SECS", 0.0)
+    assert learner.tick()
 
 
 def test_a_job_interrupts_what_is_being_learnt(store: Store) -> None:
