@@ -143,11 +143,11 @@ def test_a_residual_learns_what_a_task_has_of_its_own() -> None:
     """On this task a wide tile is slow: the base is wrong, and a few trials must turn it."""
     base = BaseModel(seed=1)
     base.fit(tasks(fails=False))
-    task = tasks(count=1, rows=96, seed=3, fails=False)
+    task = tasks(count=1, rows=160, seed=3, fails=False)
     reverse = replace(task, latency_secs=np.exp2(3.0 * task.features[:, TILE]).astype(np.float64))
     residual = XgbCostModel(base=base)
-    residual.fit(reverse.rows(np.arange(48)))
-    rest = reverse.rows(np.arange(48, 96))
+    residual.fit(reverse.rows(np.arange(112)))
+    rest = reverse.rows(np.arange(112, 160))
 
     def accuracy(model: CostModel) -> float:
         found = pairwise_accuracy(model.predict(rest.features), rest.latency_secs, rest.groups)

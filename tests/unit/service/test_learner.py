@@ -112,6 +112,7 @@ def test_jobs_come_first_on_a_machine_that_measures(store: Store) -> None:
     assert Learner(store=store, pool=pool, quiet=False).tick()
     assert store.order(order.order_id).state is OrderState.DONE
     store.cancel_job(job_id)
+    store.give_order(OrderKind.EVALUATE, {})
     assert Learner(store=store, pool=pool).tick()
 
 

@@ -115,7 +115,7 @@ def test_a_corpus_of_which_nothing_can_be_tuned_is_a_failure(server):
 
 
 def test_the_corpus_has_several_shapes_of_each_operator():
-    by_operator = {}
+    by_operator: dict[str, set[str]] = {}
     for call in corpus():
         by_operator.setdefault(call.op, set()).add(call.key)
 
