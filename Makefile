@@ -14,8 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test acceptance chaos bench-measure bench-search bench-service bench-log \
-        bench-gpu bench-kernels check fmt lock serve screenshots clean
+.PHONY: help install demo test acceptance chaos bench-measure bench-search bench-model \
+        bench-service bench-log bench-gpu bench-kernels check fmt lock serve screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | \
@@ -65,6 +65,9 @@ bench-gpu: $(if $(BENCH_PYTHON),,$(STAMP)) ## tune kernels on this machine's GPU
 bench-kernels: $(STAMP) ## tune kernels beside PyTorch and TVM's tuner (7 hours, resumable; QUICK=1: 4 cases)
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_kernels $(BENCH_ARGS)
 
+bench-model: $(STAMP) ## the cost model on unseen shapes beside TVM's (90 minutes, resumable; QUICK=1: 5)
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_model
+
 check: $(STAMP) ## lint, formatting, types and import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -77,7 +80,7 @@ fmt: $(STAMP) ## format the code and apply safe lint fixes
 
 # The smaller locks start as copies of the large one, so that all three pin the same releases.
 lock: $(STAMP) ## pin what pyproject.toml needs (UPGRADE=1: the newest of everything; minutes)
-	$(PIP_COMPILE) $(if $(UPGRADE),--upgrade) --extra server --extra dev \
+	$(PIP_COMPILE) $(if $(UPGRADE),--upgrade) --extra server --extra dask --extra dev \
 	    -o requirements.lock pyproject.toml
 	cp requirements.lock requirements-server.lock
 	$(PIP_COMPILE) --extra server -o requirements-server.lock pyproject.toml

@@ -4,9 +4,10 @@ Nothing here needs TVM, so a process that only holds models can check them again
 Columns that hold a count or an amount hold ``log2(1 + x)``.
 """
 
+from cost_model.footprint import ANALYSIS_COLUMNS
 from cost_model.loop_nest import LOOP_COLUMNS
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 """Raised whenever a column's meaning changes; models of another version are not loaded."""
 
 _ARITHMETIC = (
@@ -83,14 +84,33 @@ TOTAL_COLUMNS: tuple[str, ...] = (*ARITHMETIC_COLUMNS, *TRAFFIC, "iterations", "
 SHARE_COLUMNS: tuple[str, ...] = ANNOTATIONS
 """Which share of all work lies inside loops with such an annotation, from 0 to 1."""
 
+PROGRAM_COLUMNS: tuple[str, ...] = (
+    *("parallel_regions", "least_parallel", "nests", "serial_iterations"),
+)
+"""The program as a whole, whose dominant block is not all that takes time.
+
+How often the cores are called together, how many parallel iterations there are in the region with
+the fewest, how many loop nests there are, and how many iterations run on one core.
+"""
+
 TASK_COLUMNS: tuple[str, ...] = (
     *("log2_flops", "log2_bytes", "log2_flops_per_byte", "log2_cores"),
+    *("log2_output_elements", "log2_largest_input", "log2_element_bytes", "log2_tensors"),
+    *("log2_vector_bytes", "log2_peak_flops", "log2_bandwidth", "log2_roofline_secs"),
 )
 """The workload and the target; the same for all candidates of a task."""
+
+TASK_SLICE = slice(0, len(TASK_COLUMNS))
+"""Where the task's columns are in a row."""
+
+ROOFLINE_COLUMN = TASK_COLUMNS.index("log2_roofline_secs")
+"""The column with the bound that no candidate of the task can beat, in log2 seconds."""
 
 FEATURE_NAMES: tuple[str, ...] = (
     *(f"task.{name}" for name in TASK_COLUMNS),
     *(f"loops.{name}" for name in LOOP_COLUMNS),
+    *(f"analysis.{name}" for name in ANALYSIS_COLUMNS),
+    *(f"program.{name}" for name in PROGRAM_COLUMNS),
     *(f"total.{name}" for name in TOTAL_COLUMNS),
     *(f"share.{name}" for name in SHARE_COLUMNS),
     *(f"dominant.{name}" for name in DOMINANT_COLUMNS),

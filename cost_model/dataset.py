@@ -12,7 +12,7 @@ from cost_model.arrays import FloatMatrix, GroupVector, SecondsVector
 from schedules.errors import ContractError
 from schedules.records import FailureKind, MeasureResult
 
-_UNTAUGHT = frozenset({FailureKind.WORKER_LOST, FailureKind.OUT_OF_MEMORY})
+UNTAUGHT = frozenset({FailureKind.WORKER_LOST, FailureKind.OUT_OF_MEMORY})
 """Failures that say nothing about the candidate."""
 
 
@@ -117,7 +117,7 @@ class Dataset:
         kept = [
             index
             for index, result in enumerate(results)
-            if result.failure is None or result.failure.kind not in _UNTAUGHT
+            if result.failure is None or result.failure.kind not in UNTAUGHT
         ]
         latencies = [results[index].latency_secs or results[index].censored_secs for index in kept]
         return cls(

@@ -5,7 +5,7 @@ This is the only module of the package that imports TVM; models work on the rows
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.s_tir import meta_schedule
+from tvm.sym import detect_linear_equation
 from tvm.target import Target as TvmTarget
 from tvm.tirx.analysis import undefined_vars
 
@@ -24,8 +25,10 @@ from cost_model.columns import (
     INTENSITY_SAMPLES,
     STORE_COLUMNS,
 )
+from cost_model.footprint import Access, Dimension, Nest, analyse
 from cost_model.loop_nest import Axis, Loop, summarise
 from cost_model.stores import pool
+from cost_model.task import describe_task
 from schedules.target import Target
 from schedules.workload import Workload
 
@@ -47,8 +50,9 @@ def extract(
     """Extract the features of scheduled programs.
 
     A row holds what `FEATURE_NAMES` says: the workload and the target, the loop nest around the
-    dominant block (`cost_model.loop_nest`), and TVM's features of the buffer stores pooled to one
-    row (`cost_model.stores`).
+    dominant block (`cost_model.loop_nest`), what that asks of the memory hierarchy
+    (`cost_model.footprint`), and TVM's features of the buffer stores pooled to one row
+    (`cost_model.stores`).
 
     Parameters
     ----------
@@ -68,25 +72,27 @@ def extract(
         lower has zeros in every column but the ``task`` ones, as no other program has; it cannot
         be built either, so a model learns what such a row is worth.
     """
-    task = _task_columns(workload, target)
+    task = describe_task(workload, target)
     rows = np.zeros((len(schedules), len(FEATURE_NAMES)), dtype=np.float32)
-    rows[:, : len(task)] = task
+    rows[:, : len(task.columns)] = task.columns
     stores_of_all = _extract_stores(schedules, target, threads)
     for row, schedule, stores in zip(rows, schedules, stores_of_all, strict=True):
         if len(stores):
-            loops = _dominant_loops(schedule.mod["main"].body)
-            row[len(task) :] = [*summarise(loops, target.cores), *pool(stores)]
+            nests = list(_nests(schedule.mod["main"].body, ()))
+            nest = _dominant_nest(nests)
+            row[len(task.columns) :] = [
+                *summarise(nest.loops, target.cores),
+                *analyse(
+                    nest,
+                    task.machine,
+                    flops=workload.flops,
+                    roofline_secs=task.roofline_secs,
+                    element_bytes=task.element_bytes,
+                ),
+                *_describe_program([loops for loops, _ in nests]),
+                *pool(stores),
+            ]
     return rows
-
-
-def _task_columns(workload: Workload, target: Target) -> list[float]:
-    flops, size_bytes = workload.flops, float(workload.size_bytes)
-    return [
-        math.log2(1.0 + flops),
-        math.log2(1.0 + size_bytes),
-        math.log2(1.0 + flops / max(size_bytes, 1.0)),
-        math.log2(target.cores),
-    ]
 
 
 def _extract_stores(
@@ -128,24 +134,99 @@ def _extract_one(extractor: Any, context: Any, candidate: Any) -> npt.NDArray[np
     return stores
 
 
-def _dominant_loops(body: Any) -> list[Loop]:
-    """Return the loops, outermost first, around the block with the most iterations."""
-    nests = list(_nests(body, ()))
+def _describe_program(nests: Sequence[tuple[Any, ...]]) -> list[float]:
+    """Return one value for each of ``PROGRAM_COLUMNS``."""
+    regions: dict[int, tuple[int, int]] = {}
+    serial = 0
+    for loops in nests:
+        first = next((place for place, loop in enumerate(loops) if _is_parallel(loop)), None)
+        if first is None:
+            serial += math.prod(_extent(loop) for loop in loops)
+            continue
+        # Equal for all nests of one region: they share the loop.
+        calls = math.prod(_extent(loop) for loop in loops[:first])
+        chunks = math.prod(_extent(loop) for loop in loops[first:] if _is_parallel(loop))
+        regions[loops[first].loop_var.__chandle__()] = (calls, chunks)
+    return [
+        math.log2(1 + sum(calls for calls, _ in regions.values())),
+        math.log2(min((chunks for _, chunks in regions.values()), default=1)),
+        math.log2(1 + len(nests)),
+        math.log2(1 + serial),
+    ]
+
+
+def _is_parallel(loop: Any) -> bool:
+    return loop.kind in (tirx.ForKind.PARALLEL, tirx.ForKind.THREAD_BINDING)
+
+
+def _dominant_nest(nests: Sequence[tuple[tuple[Any, ...], Any]]) -> Nest:
+    """Return the loops around the block with the most iterations, and what it reads and writes."""
     if not nests:
-        return []
+        return Nest()
     # An update runs as often as its initialisation and comes after it.
     loops, realize = max(
         reversed(nests), key=lambda nest: math.prod(_extent(loop) for loop in nest[0])
     )
     axes = _axes_by_variable(realize)
-    return [
-        Loop(
-            extent=_extent(loop),
-            axis=axes.get(loop.loop_var.__chandle__(), Axis.OTHER),
-            parallel=loop.kind in (tirx.ForKind.PARALLEL, tirx.ForKind.THREAD_BINDING),
+    iterators = _iterators_by_variable(realize)
+    return Nest(
+        loops=tuple(_loop(loop, axes) for loop in loops),
+        iterators=tuple(iterators.get(loop.loop_var.__chandle__(), frozenset()) for loop in loops),
+        extents=tuple(_constant(var.dom.extent) for var in realize.block.iter_vars),
+        accesses=_accesses(realize.block),
+    )
+
+
+def _loop(loop: Any, axes: Mapping[int, Axis]) -> Loop:
+    return Loop(
+        extent=_extent(loop),
+        axis=axes.get(loop.loop_var.__chandle__(), Axis.OTHER),
+        parallel=_is_parallel(loop),
+        vectorized=loop.kind == tirx.ForKind.VECTORIZED,
+        unrolled=loop.kind == tirx.ForKind.UNROLLED,
+    )
+
+
+def _accesses(block: Any) -> tuple[Access, ...]:
+    numbers = {item.var.__chandle__(): place for place, item in enumerate(block.iter_vars)}
+    variables = [item.var for item in block.iter_vars]
+    found = []
+    for regions, is_write in ((block.reads, False), (block.writes, True)):
+        for region in regions:
+            buffer = region.source.ty
+            found.append(
+                Access(
+                    dimensions=tuple(
+                        Dimension(
+                            extent=_constant(extent),
+                            strides=_strides(part.min, variables, numbers),
+                            window=_constant(part.extent),
+                        )
+                        for extent, part in zip(buffer.shape, region.region, strict=True)
+                    ),
+                    element_bytes=max(1, tvm_ffi.dtype(buffer.dtype).itemsize),
+                    is_write=is_write,
+                )
+            )
+    return tuple(found)
+
+
+def _strides(
+    index: Any, variables: Sequence[Any], numbers: Mapping[int, int]
+) -> tuple[tuple[int, int], ...]:
+    """Say how an index moves with each iterator; by one with those that it is not linear in."""
+    if isinstance(index, tirx.Var):
+        place = numbers.get(index.__chandle__())
+        return () if place is None else ((place, 1),)
+    coefficients = detect_linear_equation(index, list(variables))
+    if len(coefficients) == len(variables) + 1:
+        return tuple(
+            (place, int(coefficient))
+            for place, coefficient in enumerate(coefficients[:-1])
+            if isinstance(coefficient, tirx.IntImm) and int(coefficient)
         )
-        for loop in loops
-    ]
+    places = (numbers.get(variable.__chandle__()) for variable in undefined_vars(index))
+    return tuple((place, 1) for place in places if place is not None)
 
 
 def _nests(statement: Any, loops: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -180,5 +261,19 @@ def _axes_by_variable(realize: Any) -> dict[int, Axis]:
     return axes
 
 
+def _iterators_by_variable(realize: Any) -> dict[int, frozenset[int]]:
+    """Say for each loop variable, by its handle, which of the block's iterators it moves."""
+    moved: dict[int, frozenset[int]] = {}
+    for place, value in enumerate(realize.iter_values):
+        for variable in undefined_vars(value):
+            handle = variable.__chandle__()
+            moved[handle] = moved.get(handle, frozenset()) | {place}
+    return moved
+
+
 def _extent(loop: Any) -> int:
-    return int(loop.extent) if isinstance(loop.extent, tirx.IntImm) else 1
+    return _constant(loop.extent)
+
+
+def _constant(value: Any) -> int:
+    return int(value) if isinstance(value, tirx.IntImm | int) else 1

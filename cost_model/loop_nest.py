@@ -39,18 +39,22 @@ class Loop:
         What it walks over.
     parallel : bool
         Whether it is spread over cores or over GPU blocks and threads.
+    vectorized, unrolled : bool
+        Whether its iterations become lanes of vector instructions, or are written out.
     """
 
     extent: int
     axis: Axis
     parallel: bool = False
+    vectorized: bool = False
+    unrolled: bool = False
 
 
 _AXES = (Axis.LAST, Axis.OTHER, Axis.REDUCE)
 
 LOOP_COLUMNS: tuple[str, ...] = (
     *(f"tile{depth}.{axis}" for depth in range(1, TILES + 1) for axis in _AXES),
-    *("parallel", "parallel_per_core", "core_utilisation"),
+    *("parallel", "parallel_per_core", "core_utilisation", "vector_length", "unrolled"),
 )
 """Names of what `summarise` returns."""
 
@@ -79,6 +83,8 @@ def summarise(loops: Sequence[Loop], cores: int) -> list[float]:
         ``core_utilisation``
             The share of the cores' time that is used if all parallel iterations take the same
             time: 3 iterations on 2 cores use 0.75 of it.
+        ``vector_length``, ``unrolled``
+            log2 of the iterations of vectorised loops, and of those that are written out.
     """
     inside_out = [loop for loop in reversed(loops) if loop.extent > 1]
     serial = [loop for loop in inside_out if not loop.parallel]
@@ -87,8 +93,15 @@ def summarise(loops: Sequence[Loop], cores: int) -> list[float]:
         *_tiles(serial),
         log2(chunks),
         log2(chunks / cores),
-        chunks / (ceil(chunks / cores) * cores),
+        core_utilisation(chunks, cores),
+        log2(prod(loop.extent for loop in serial if loop.vectorized)),
+        log2(prod(loop.extent for loop in serial if loop.unrolled)),
     ]
+
+
+def core_utilisation(chunks: int, cores: int) -> float:
+    """Return the share of the cores' time that so many equal parallel iterations use."""
+    return chunks / (ceil(chunks / cores) * cores)
 
 
 def _tiles(serial: Sequence[Loop]) -> list[float]:

@@ -2,10 +2,11 @@
 
 Only the order within a group is judged, as a search uses nothing else. Every metric is the mean
 over the groups where it is defined, each group counting the same, and None where there is no such
-group. A failed trial counts as slower than every successful one; two failures are not compared.
+group. A failed trial counts as slower than every successful one; two failures are not compared. Of
+a censored trial only a bound is known: it is compared with those that were faster than that.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,10 @@ TOP_K = (1, 8, 16)
 
 
 def pairwise_accuracy(
-    scores: ScoreVector, latency_secs: SecondsVector, groups: GroupVector
+    scores: ScoreVector,
+    latency_secs: SecondsVector,
+    groups: GroupVector,
+    censored: npt.NDArray[np.bool_] | None = None,
 ) -> float | None:
     """Return the share of candidate pairs that are ordered rightly, from 0 to 1; 0.5 is chance.
 
@@ -35,11 +39,20 @@ def pairwise_accuracy(
         float64, shape (n,), seconds; NaN where the trial failed.
     groups : numpy.ndarray
         int64, shape (n,).
+    censored : numpy.ndarray or None
+        bool, shape (n,), which latencies are only lower bounds; none of them by default. A pair
+        counts where it is known which of the two is faster.
 
     Source: M. G. Kendall, "A New Measure of Rank Correlation", Biometrika 30, 1938; it is
-    ``(1 + tau) / 2`` where nothing is tied.
+    ``(1 + tau) / 2`` where nothing is tied. With censored ones it is the index of concordance of
+    Harrell et al., "Evaluating the Yield of Medical Tests", JAMA 247(18), 1982.
     """
-    return _mean_over_groups(_pairwise_accuracy, scores, latency_secs, groups)
+    bounds = np.zeros(len(scores), dtype=np.bool_) if censored is None else censored
+    values = [
+        _pairwise_accuracy(scores[members].astype(np.float64), latencies, bounds[members])
+        for members, latencies in _groups(scores, latency_secs, groups)
+    ]
+    return _mean(values)
 
 
 def top_k_recall(
@@ -90,17 +103,18 @@ def spearman(scores: ScoreVector, latency_secs: SecondsVector, groups: GroupVect
 
 
 def evaluate(scores: ScoreVector, dataset: Dataset) -> dict[str, float]:
-    """Compute every metric that is defined for a dataset; rows with only a bound do not count.
+    """Compute every metric that is defined for a dataset.
+
+    A row with only a bound counts in pairs, and with its bound among the `k`, which it may miss.
 
     Returns
     -------
     dict of str to float
         ``pairwise_accuracy``, ``spearman`` and ``top_<k>_recall`` for each of `TOP_K`.
     """
-    known = ~dataset.censored
-    judged = (scores[known], dataset.latency_secs[known], dataset.groups[known])
+    judged = (scores, dataset.latency_secs, dataset.groups)
     metrics = {
-        "pairwise_accuracy": pairwise_accuracy(*judged),
+        "pairwise_accuracy": pairwise_accuracy(*judged, dataset.censored),
         "spearman": spearman(*judged),
         **{f"top_{k}_recall": top_k_recall(*judged, k) for k in TOP_K},
     }
@@ -113,14 +127,22 @@ def _mean_over_groups(
     latency_secs: SecondsVector,
     groups: GroupVector,
 ) -> float | None:
-    values = [of_group(*group) for group in _by_group(scores, latency_secs, groups)]
+    values = [
+        of_group(scores[members].astype(np.float64), latencies)
+        for members, latencies in _groups(scores, latency_secs, groups)
+    ]
+    return _mean(values)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
 
 
-def _by_group(
+def _groups(
     scores: ScoreVector, latency_secs: SecondsVector, groups: GroupVector
-) -> Iterator[tuple[_Vector, _Vector]]:
+) -> Iterator[tuple[npt.NDArray[np.bool_], _Vector]]:
+    """Yield the members of each group, and their latencies: infinite for failures."""
     if not len(scores) == len(latency_secs) == len(groups):
         raise ContractError(
             f"{len(scores)} scores, {len(latency_secs)} latencies and {len(groups)} groups; "
@@ -129,13 +151,18 @@ def _by_group(
     latencies = np.where(np.isnan(latency_secs), np.inf, latency_secs)
     for group in np.unique(groups):
         members = groups == group
-        yield scores[members].astype(np.float64), latencies[members]
+        yield members, latencies[members]
 
 
-def _pairwise_accuracy(scores: _Vector, latencies: _Vector) -> float | None:
+def _pairwise_accuracy(
+    scores: _Vector, latencies: _Vector, censored: npt.NDArray[np.bool_]
+) -> float | None:
     first, second = np.triu_indices(len(scores), k=1)
     faster = np.sign(_difference(latencies[second], latencies[first]))
-    comparable = faster != 0
+    winner = np.where(faster > 0, first, second)
+    loser = np.where(faster > 0, second, first)
+    # What is only known to be slower than its bound may be slower than the other, too.
+    comparable = (faster != 0) & (~censored[winner] | np.isinf(latencies[loser]))
     if not comparable.any():
         return None
     preferred = np.sign(scores[first] - scores[second])

@@ -1,9 +1,7 @@
-"""The cost model of gradient-boosted trees."""
+"""The cost model of one task: gradient-boosted trees, alone or on top of a base model."""
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,14 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import xgboost
 
+from cost_model import boosters
 from cost_model.arrays import FloatMatrix, ScoreVector
-from cost_model.columns import FEATURE_NAMES, FEATURE_VERSION
+from cost_model.columns import FEATURE_NAMES
 from cost_model.dataset import Dataset
+from cost_model.files import read_model, write_whole
+from cost_model.protocol import CostModel
 from cost_model.versions import version_of
-from schedules.errors import ContractError, InputError, NotFoundError
+from schedules.errors import ContractError, InputError
 
 ROUNDS = 100
 """Number of trees."""
+
+RESIDUAL_ROUNDS = 20
+"""Number of trees on top of a base model."""
 
 PARAMETERS: Mapping[str, object] = MappingProxyType(
     {
@@ -40,7 +44,10 @@ _Gradients = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 SLOWEST = 2.0**-6
 """Relative speed below which differences are not learnt; failed trials count as this slow."""
 
-_VERSION_ATTRIBUTE = "tunesmith_feature_version"
+_BASE_ATTRIBUTE = "tunesmith_base"
+_SCALE_ATTRIBUTE = "tunesmith_base_scale"
+_ROWS_FOR_SCALE = 8
+_SCALES = (0.05, 4.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +55,13 @@ class _Fitted:
     """A fitted state; replaced as a whole, so that readers need no lock."""
 
     booster: Any
-    content: bytes
+    content: bytes = field(repr=False)
     version: str
+    base_scale: float
 
 
 class XgbCostModel:
-    """Gradient-boosted trees, fitted to the logarithm of the speed relative to the group's best.
+    """Trees of one task, fitted to the logarithm of the speed relative to the group's best.
 
     What to fit was chosen on nine CPU workloads (matmuls, convolutions, softmax, a reduction) with
     60 to 192 random candidates of TVM's space each, timed on one core. Mean pairwise accuracy on
@@ -82,8 +90,14 @@ class XgbCostModel:
     process that was forked after another `fit`: it would wait forever for OpenMP's threads, which
     do not survive a fork. Spawned processes are fine.
 
+    With a base model, the trees learn what is left of the labels after its scores, brought to the
+    labels' scale: what a task has of its own. Such a model predicts before its first `fit` what the
+    base says, and its version names both, as ``<base>+<own>``; a file holds its own trees only.
+
     Parameters
     ----------
+    base : CostModel or None
+        A fitted model of all tasks. It is not changed.
     threads : int
         How many threads `fit` and `predict` use. Below some ten thousand rows one is the fastest:
         a fit of 64 rows takes 0.1 s with it, and XGBoost's threads wait for each other actively,
@@ -92,31 +106,39 @@ class XgbCostModel:
         Of row and column sampling.
     """
 
-    def __init__(self, *, threads: int = 1, seed: int = 0) -> None:
+    def __init__(self, *, base: CostModel | None = None, threads: int = 1, seed: int = 0) -> None:
         if threads < 1:
             raise ContractError(f"threads must be at least 1, not {threads}")
+        if base is not None and base.version is None:
+            raise ContractError("the base model is not fitted")
+        self._base = base
         self._threads = threads
         self._seed = seed
         self._fitted: _Fitted | None = None
 
     @property
     def version(self) -> str | None:
-        """Digest of the model file's content; None before the first `fit` or `load`."""
-        return None if self._fitted is None else self._fitted.version
+        """Digest of the file's content, after the base model's; None before there is either."""
+        own = None if self._fitted is None else self._fitted.version
+        base = None if self._base is None else self._base.version
+        return "+".join(filter(None, (base, own))) or None
 
     @property
     def is_fitted(self) -> bool:
         """Whether there is anything to predict with."""
-        return self._fitted is not None
+        return self.version is not None
 
     def fit(self, dataset: Dataset) -> None:
         """Learn from `dataset` alone; see `CostModel.fit`."""
         if not len(dataset):
             raise ContractError("a model cannot be fitted on no rows")
-        _check_features(dataset.features)
+        boosters.check_features(dataset.features)
+        labels = _labels(dataset)
+        scale, margin = self._base_margin(dataset.features, labels)
         matrix = xgboost.QuantileDMatrix(
             dataset.features,
-            label=_labels(dataset),
+            label=labels,
+            base_margin=margin,
             feature_names=list(FEATURE_NAMES),
             nthread=self._threads,
             max_bin=PARAMETERS["max_bin"],
@@ -125,43 +147,61 @@ class XgbCostModel:
         objective = None
         if dataset.censored.any():
             # XGBoost takes the mean label as the base where the objective is its own.
-            parameters["base_score"] = float(_labels(dataset).mean())
+            parameters["base_score"] = float(labels.mean())
             objective = _one_sided(dataset.censored)
-        booster = xgboost.train(parameters, matrix, num_boost_round=ROUNDS, obj=objective)
-        booster.set_attr(**{_VERSION_ATTRIBUTE: str(FEATURE_VERSION)})
-        self._fitted = self._state(bytes(booster.save_raw("ubj")))
+        rounds = ROUNDS if self._base is None else RESIDUAL_ROUNDS
+        booster = xgboost.train(parameters, matrix, num_boost_round=rounds, obj=objective)
+        if self._base_version:
+            attributes = {_BASE_ATTRIBUTE: self._base_version, _SCALE_ATTRIBUTE: repr(scale)}
+            booster.set_attr(**attributes)
+        self._fitted = self._state(boosters.dump(booster))
 
     def predict(self, features: FloatMatrix) -> ScoreVector:
         """Score candidates; see `CostModel.predict`."""
-        fitted = self._require()
-        _check_features(features)
+        fitted = self._fitted
+        if fitted is None and self._base is None:
+            fitted = self._require()
+        boosters.check_features(features)
         if not len(features):
             return np.zeros(0, dtype=np.float32)
-        scores: ScoreVector = fitted.booster.inplace_predict(features).astype(np.float32)
-        return scores
+        if self._base is None:
+            assert fitted is not None
+            scores: ScoreVector = fitted.booster.inplace_predict(features).astype(np.float32)
+            return scores
+        scores = self._base.predict(features)
+        if fitted is not None:
+            # From zero, as the base's scores stand for the margin that was learnt with.
+            start = np.zeros(len(features), dtype=np.float32)
+            own = fitted.booster.inplace_predict(features, base_margin=start)
+            scores = fitted.base_scale * scores + own
+        return scores.astype(np.float32)
 
     def save(self, path: Path) -> None:
         """Write a UBJSON file, as XGBoost reads it; see `CostModel.save`."""
-        content = self._require().content
-        # A reader must find the old file or the new one, never half of one.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, self._require().content)
 
     def load(self, path: Path) -> None:
         """Read a UBJSON file that `save` wrote; see `CostModel.load`."""
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise NotFoundError(f"there is no model file {path}") from None
-        self._fitted = self._state(content, str(path))
+        self._fitted = self._state(read_model(path), str(path))
+
+    @property
+    def _base_version(self) -> str:
+        return (self._base.version or "") if self._base is not None else ""
+
+    def _base_margin(
+        self, features: FloatMatrix, labels: npt.NDArray[np.float64]
+    ) -> tuple[float, npt.NDArray[np.float64] | None]:
+        """Return the base's scores on the scale of the labels, and what brings them there."""
+        if self._base is None:
+            return 1.0, None
+        scores = self._base.predict(features).astype(np.float64)
+        scale = 1.0
+        if len(scores) >= _ROWS_FOR_SCALE and scores.std() > 0:
+            # Never reversed: a base that is wrong here is for the trees to correct.
+            slope = float(np.cov(scores, labels)[0, 1] / scores.var(ddof=1))
+            scale = min(max(slope, _SCALES[0]), _SCALES[1])
+        margin: npt.NDArray[np.float64] = scale * scores
+        return scale, margin + (labels - margin).mean()
 
     def _require(self) -> _Fitted:
         if self._fitted is None:
@@ -169,23 +209,18 @@ class XgbCostModel:
         return self._fitted
 
     def _state(self, content: bytes, origin: str = "the model") -> _Fitted:
-        # XGBoost ends the process on an empty text instead of raising an error.
-        if not (content.startswith(b"{") and content.endswith(b"}")):
-            raise InputError(f"{origin} is not a whole UBJSON file; save the model again")
-        booster = xgboost.Booster()
-        try:
-            booster.load_model(bytearray(content))
-        except (xgboost.core.XGBoostError, UnicodeDecodeError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise InputError(f"{origin} is not an XGBoost model: {reason}") from None
-        feature_version = booster.attr(_VERSION_ATTRIBUTE)
-        if feature_version != str(FEATURE_VERSION) or booster.feature_names != list(FEATURE_NAMES):
+        booster = boosters.load(content, origin, threads=self._threads)
+        if (booster.attr(_BASE_ATTRIBUTE) or "") != self._base_version:
             raise InputError(
-                f"{origin} was fitted on features of version {feature_version} and this program "
-                f"extracts version {FEATURE_VERSION}; fit a new model from the tuning records"
+                f"{origin} was fitted on top of another base model, "
+                f"{booster.attr(_BASE_ATTRIBUTE) or 'none'}; fit it anew"
             )
-        booster.set_param({"nthread": self._threads})
-        return _Fitted(booster=booster, content=content, version=version_of(content))
+        return _Fitted(
+            booster=booster,
+            content=content,
+            version=version_of(content),
+            base_scale=float(booster.attr(_SCALE_ATTRIBUTE) or 1.0),
+        )
 
 
 def _labels(dataset: Dataset) -> npt.NDArray[np.float64]:
@@ -204,12 +239,3 @@ def _one_sided(
         return gradients, np.ones_like(gradients)
 
     return objective
-
-
-def _check_features(features: FloatMatrix) -> None:
-    if features.ndim != 2 or features.shape[1] != len(FEATURE_NAMES):
-        raise ContractError(
-            f"features must have the shape (n, {len(FEATURE_NAMES)}), not {features.shape}"
-        )
-    if not np.isfinite(features).all():
-        raise ContractError("features must be finite")

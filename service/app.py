@@ -32,7 +32,7 @@ from service.look_ups import LookUps
 from service.metrics import RequestMetrics
 from tuner.client import wire
 
-__all__ = ["Background", "Services", "create_app"]
+__all__ = ["Background", "Services", "Together", "create_app"]
 
 THREADS = 4
 """How many handlers run at once beside the event loop.
@@ -68,6 +68,23 @@ class Background(Protocol):
         ...
 
 
+class Together:
+    """Several of them as one."""
+
+    def __init__(self, *parts: Background) -> None:
+        self._parts = parts
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        for part in self._parts:
+            part.start()
+
+    def stop(self) -> None:
+        """End all, and return when they have ended."""
+        for part in reversed(self._parts):
+            part.stop()
+
+
 def create_app(services: Services, *, background: Background | None = None) -> ASGIApp:
     """Make the application.
 
@@ -91,6 +108,7 @@ def create_app(services: Services, *, background: Background | None = None) -> A
             for task in tasks:
                 task.cancel()
             services.events.close()
+            await run_in_threadpool(services.answers.close)
             if background is not None:
                 await run_in_threadpool(background.stop)
 

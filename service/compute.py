@@ -5,14 +5,18 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from typing import ParamSpec, TypeVar
 
 from tuner.client import wire
 from tuner.search.pool import search_pool
 from tuner.search.step import StepRequest, propose
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class SearchPool:
-    """Runs search steps in processes; replaces the pool when one of them dies.
+    """Runs search steps and other pure work in processes; replaces the pool when one of them dies.
 
     Parameters
     ----------
@@ -32,15 +36,19 @@ class SearchPool:
 
     def submit(self, request: StepRequest) -> Future[tuple[wire.CandidateWire, ...]]:
         """Start a step."""
+        return self.run(propose, request)
+
+    def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Start any pure function that a fresh process can import."""
         with self._lock:
             if self._executor is None:
                 self._executor = self._make()
             try:
-                return self._executor.submit(propose, request)
+                return self._executor.submit(work, *args, **kwargs)
             except BrokenProcessPool:
                 self._executor.shutdown(wait=False)
                 self._executor = self._make()
-                return self._executor.submit(propose, request)
+                return self._executor.submit(work, *args, **kwargs)
 
     def close(self) -> None:
         """End the processes; running steps are lost."""

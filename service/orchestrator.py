@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from schedules.errors import ConflictError, TunesmithError, UnavailableError
 from schedules.records import Candidate, Purpose, TuningRecord
 from service.compute import SearchPool
+from service.db.model_values import ModelFile
 from service.db.store import Store
 from service.db.values import Claim, Job, JobPhase
 from service.events import Events
@@ -95,6 +96,7 @@ class Orchestrator:
         self._on_end = on_end
         self._steps: dict[str, _Step] = {}
         self._renewed_at = float("-inf")
+        self._base: tuple[str, bytes | None] = ("", None)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="orchestrator")
 
@@ -260,7 +262,17 @@ class Orchestrator:
             ),
             count=min(BATCH_SIZE, left),
             threads=self._threads_per_step,
+            base_model=self._base_model(),
         )
+
+    def _base_model(self) -> bytes | None:
+        """Return the file of the version in use, which is read when another one comes into use."""
+        version = self._store.promoted_model()
+        if version is None:
+            return None
+        if version != self._base[0]:
+            self._base = version, self._store.model_file(version, ModelFile.CONTENT)
+        return self._base[1]
 
     def _queue(
         self,

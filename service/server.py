@@ -15,7 +15,7 @@ import uvicorn
 from sqlalchemy import make_url
 
 from schedules.errors import InputError, UnavailableError
-from service.app import Background, Services, create_app
+from service.app import Background, Services, Together, create_app
 from service.auth import Auth, Scope, is_loopback, read_tokens
 from service.db import migrate
 from service.db.lock import exclusive
@@ -99,11 +99,14 @@ def _orchestrator(
 ) -> Background:
     # It brings the search's packages, which a process that only answers requests does without.
     from service.compute import SearchPool
+    from service.learner import Learner
     from service.orchestrator import Orchestrator
 
     processes, busy = settings.search_processes, settings.search_while_measuring
     if busy is None:
         busy = not (with_worker or settings.is_embedded)
+    # The file lock keeps every other process out.
+    owner = "embedded" if settings.is_embedded else None
     sink = None if settings.mlflow_uri is None else MlflowSink(store, settings.mlflow_uri)
     orchestrator = Orchestrator(
         store=store,
@@ -111,30 +114,23 @@ def _orchestrator(
         pool=SearchPool(processes=processes),
         processes=processes,
         quiet=not busy,
-        # The file lock keeps every other process out.
-        owner="embedded" if settings.is_embedded else None,
+        owner=owner,
         on_end=_nobody if sink is None else sink.job_ended,
     )
-    return orchestrator if sink is None else _Both(orchestrator, sink)
+    learner = Learner(
+        store=store,
+        pool=SearchPool(processes=1),
+        quiet=not busy,
+        automatic=settings.learn,
+        scheduler=settings.dask_scheduler or None,
+        owner=owner,
+    )
+    # The sink first: those that use it end before it.
+    return Together(*([] if sink is None else [sink]), orchestrator, learner)
 
 
 def _nobody(job_id: str) -> None:
     """Tell nobody that a job has ended."""
-
-
-class _Both:
-    """Two that work in the background; the first may still use the second while it ends."""
-
-    def __init__(self, first: Background, second: Background) -> None:
-        self._first, self._second = first, second
-
-    def start(self) -> None:
-        self._second.start()
-        self._first.start()
-
-    def stop(self) -> None:
-        self._first.stop()
-        self._second.stop()
 
 
 @contextmanager

@@ -84,6 +84,16 @@ class Settings(BaseSettings):
         "that nothing disturbs what is timed on this machine. Default: only with PostgreSQL and "
         "without a worker of the server's own.",
     )
+    learn: bool = Field(
+        default=True,
+        description="Train the cost model as records arrive, and use what is better. It never does "
+        "so while jobs are active on a machine that also measures.",
+    )
+    dask_scheduler: str = Field(
+        default="",
+        description="Address of a Dask cluster that trains the cost model, as in "
+        "tcp://HOST:8786; empty means a process of this server.",
+    )
     check_secs: Annotated[float, Field(ge=1, le=7 * 86400)] = Field(
         default=3600.0, description="Seconds between runs of the reference kernel on a worker."
     )

@@ -111,6 +111,7 @@ def _tune(
         raise InputError("a budget needs a bound: give trials, seconds, or both")
     if space not in SPACES:
         raise InputError(f"there is no schedule space {space!r}; use {', '.join(SPACES)}")
+    kept = store or MemoryStore()
     # Both processes need seconds to load the compiler: they do it side by side.
     with LocalMeasurer() as measurer, warm_pool() as pool:
         native, environment = measurer.describe()
@@ -121,6 +122,7 @@ def _tune(
             target=resolved,
             space=space,
             seed=secrets.randbelow(2**31) if seed is None else seed,
+            base_model=kept.base_model(),
             pool=pool,
         ) as strategy:
             return Session(
@@ -129,7 +131,7 @@ def _tune(
                 strategy=strategy,
                 measurer=measurer,
                 environment=environment,
-                store=store or MemoryStore(),
+                store=kept,
                 budget=budget,
                 on_progress=on_progress,
             ).run()

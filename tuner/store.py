@@ -24,6 +24,10 @@ class RecordStore(Protocol):
         """Return the published best, None where nothing is published."""
         ...
 
+    def base_model(self) -> bytes | None:
+        """Return the file of the cost model in use, None where there is none."""
+        ...
+
     def add(self, workload: Workload, target: Target, records: Sequence[TuningRecord]) -> None:
         """Store records; those whose id is known are left as they are."""
         ...
@@ -52,6 +56,10 @@ class MemoryStore:
     def best(self, workload_id: str, target_id: str) -> Best | None:
         """See `RecordStore`."""
         return self._bests.get((workload_id, target_id))
+
+    def base_model(self) -> bytes | None:
+        """See `RecordStore`."""
+        return None
 
     def add(self, workload: Workload, target: Target, records: Sequence[TuningRecord]) -> None:
         """See `RecordStore`."""

@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Path, Query, Request
 
+from service.answers import Answers
 from service.auth import Auth, Scope, needs
 from service.best_cache import BestCache
 from service.db.store import Store
@@ -40,6 +41,8 @@ class Services:
         Looks into the queue for waiting workers.
     bests : BestCache
         Answers look-ups.
+    answers : Answers
+        Answers where there is no best.
     fleet : Fleet
         Knows whom to wake.
     auth : Auth
@@ -59,6 +62,7 @@ class Services:
     events: Events
     lookout: Lookout
     bests: BestCache
+    answers: Answers
     fleet: Fleet
     auth: Auth
     settings: Settings
@@ -86,6 +90,7 @@ class Services:
             events=events,
             lookout=Lookout(store, events, poll_secs=settings.poll_secs),
             bests=BestCache(store, events),
+            answers=Answers(store),
             fleet=Fleet(store),
             auth=auth,
             settings=settings,

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 
+from cost_model.versions import ModelVersion
 from schedules.operators import Operator
 from schedules.records import Best, TuningRecord
 from schedules.target import Target
 from schedules.workload import Workload
 from service.db.histogram import RELATIVE_ERROR
+from service.db.model_values import ModelOrder, OrderState
 from service.db.store import Store
 from service.db.summary_values import GroupBy, Summary
 from service.db.values import Check, Job, JobState, Lease, Worker
@@ -153,6 +155,39 @@ def summary_view(group_by: GroupBy, summary: Summary) -> wire.SummaryView:
         relative_error=RELATIVE_ERROR,
         source="counters" if summary.counted else "records",
         complete=summary.complete,
+    )
+
+
+def model_view(version: ModelVersion, promoted: str | None) -> wire.ModelView:
+    """Write a version of the cost model; `promoted` is the one in use."""
+    return wire.ModelView(
+        version=version.version,
+        promoted=version.version == promoted,
+        metrics=dict(version.metrics),
+        created_at=version.created_at,
+        parent=version.parent,
+        feature_version=version.feature_version,
+        code_version=version.code_version,
+        trained_on=wire.TrainedOnView(**version.trained_on.as_dict()),
+    )
+
+
+def order_view(store: Store, order: ModelOrder) -> wire.OrderView:
+    """Write an order for the cost model with what holds it up."""
+    waiting_for = None
+    if order.state is OrderState.OPEN:
+        waiting_for = "the learner"
+        if any(store.count_active_jobs().values()):
+            waiting_for = "the learner, which lets jobs go first on a machine that also measures"
+    return wire.OrderView(
+        id=order.order_id,
+        kind=order.kind.value,
+        state=order.state.value,
+        result=None if order.result is None else dict(order.result),
+        error=order.error,
+        waiting_for=waiting_for,
+        created_at=order.created_at,
+        finished_at=order.finished_at,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from cost_model.versions import ModelVersion, TrainedOn
 from schedules.errors import InputError
 from schedules.records import (
     Best,
@@ -18,6 +19,8 @@ from schedules.records import (
 )
 from schedules.target import Target
 from schedules.workload import OperatorCall, TensorSpec, Workload
+from service.db.model_rows import ModelVersionRow, OrderRow
+from service.db.model_values import ModelOrder
 from service.db.models import (
     BestRow,
     CheckRow,
@@ -318,4 +321,45 @@ def best(row: BestRow) -> Best:
         environment=environment(row.environment),
         model_version=row.model_version,
         created_at=row.created_at,
+    )
+
+
+def model_version_values(version: ModelVersion) -> dict[str, Any]:
+    """Return the columns of a version of the cost model."""
+    return {
+        "version": version.version,
+        "parent": version.parent,
+        "feature_version": version.feature_version,
+        "code_version": version.code_version,
+        "trained_on": version.trained_on.as_dict(),
+        "metrics": dict(version.metrics),
+        "created_at": version.created_at,
+    }
+
+
+def model_version(row: ModelVersionRow) -> ModelVersion:
+    """Make a version of the cost model from its row."""
+    return ModelVersion(
+        version=row.version,
+        created_at=row.created_at,
+        parent=row.parent,
+        feature_version=row.feature_version,
+        code_version=row.code_version,
+        trained_on=TrainedOn(**row.trained_on),
+        metrics=row.metrics,
+    )
+
+
+def model_order(row: OrderRow) -> ModelOrder:
+    """Make an order from its row."""
+    return ModelOrder(
+        order_id=row.order_id,
+        kind=row.kind,
+        state=row.state,
+        request=MappingProxyType(dict(row.request)),
+        content=row.content,
+        result=None if row.result is None else MappingProxyType(dict(row.result)),
+        error=row.error,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
     )

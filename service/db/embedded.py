@@ -8,6 +8,7 @@ from schedules.target import Target
 from schedules.workload import Workload
 from service.db import migrate
 from service.db.lock import exclusive
+from service.db.model_values import ModelFile
 from service.db.store import Store
 from service.settings import Settings
 
@@ -31,6 +32,11 @@ class EmbeddedStore:
     def best(self, workload_id: str, target_id: str) -> Best | None:
         """See `RecordStore`."""
         return self._store.best(workload_id, target_id)
+
+    def base_model(self) -> bytes | None:
+        """See `RecordStore`."""
+        version = self._store.promoted_model()
+        return None if version is None else self._store.model_file(version, ModelFile.CONTENT)
 
     def add(self, workload: Workload, target: Target, records: Sequence[TuningRecord]) -> None:
         """See `RecordStore`."""

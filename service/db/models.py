@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from schedules.records import FailureKind, Origin, Purpose, Tier
 from service.db.columns import Base as Base
 from service.db.columns import FreeText, choice
+from service.db.model_rows import FeatureRow as FeatureRow
 from service.db.summary_values import SeriesKind, Span
 from service.db.values import (
     ACTIVE_STATES,

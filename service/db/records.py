@@ -6,7 +6,8 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from schedules.errors import InputError, NotFoundError
-from schedules.records import Best, Purpose, TuningRecord
+from schedules.records import DEFAULT_TRACE, Best, Purpose, TuningRecord
+from schedules.workload import Workload
 from service.db import convert
 from service.db.catalogue import find_target, find_workload
 from service.db.counts import count_records
@@ -195,6 +196,26 @@ class Bests(Repository):
             select(BestRow).where(tuple_(BestRow.workload_id, BestRow.target_id).in_(pairs))
         )
         return {(row.workload_id, row.target_id): convert.best(row) for row in rows}
+
+    @reading
+    def bests_of_operator(
+        self, session: Session, operator: str, dtype: str, target_id: str
+    ) -> tuple[tuple[Workload, Best], ...]:
+        """Return the tuned bests of all shapes of an operator on a target, with their workloads.
+
+        Where the compiler's default is best, there is nothing that other shapes could take over.
+        """
+        rows = session.execute(
+            select(WorkloadRow, BestRow)
+            .join(BestRow, BestRow.workload_id == WorkloadRow.workload_id)
+            .where(
+                BestRow.target_id == target_id,
+                BestRow.trace != DEFAULT_TRACE,
+                WorkloadRow.call["op"].as_string() == operator,
+                WorkloadRow.call["dtype"].as_string() == dtype,
+            )
+        )
+        return tuple((convert.workload(row), convert.best(best)) for row, best in rows)
 
     @reading
     def best_record_ids(

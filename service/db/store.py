@@ -11,6 +11,8 @@ from service.db.export import Exports
 from service.db.health import Health
 from service.db.idle import Idle
 from service.db.jobs import Jobs
+from service.db.learning import Features, Learning
+from service.db.model_versions import ModelVersions
 from service.db.queue import Queue
 from service.db.readings import Readings
 from service.db.records import Bests, Records
@@ -32,6 +34,9 @@ class Store(
     Readings,
     Summaries,
     Exports,
+    Features,
+    Learning,
+    ModelVersions,
 ):
     """Everything that the service keeps, in SQLite or PostgreSQL.
 

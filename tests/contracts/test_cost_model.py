@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from cost_model.arrays import FloatMatrix
+from cost_model.base_model import BaseModel
 from cost_model.columns import FEATURE_NAMES
 from cost_model.dataset import Dataset
 from cost_model.metrics import pairwise_accuracy
@@ -18,11 +19,17 @@ from schedules.errors import ContractError, InputError, NotFoundError
 
 Make = Callable[[], CostModel]
 
-IMPLEMENTATIONS: dict[str, Make] = {"xgboost": lambda: XgbCostModel(threads=1, seed=3)}
+IMPLEMENTATIONS: dict[str, Make] = {
+    "task": lambda: XgbCostModel(threads=1, seed=3),
+    "base": lambda: BaseModel(threads=1, seed=3),
+}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
-def make(request: pytest.FixtureRequest) -> Make:
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
+    # The contract does not say how good a model is; so many trees as in earnest would take minutes.
+    few = {"rank": 60, "latency": 30, "interval": 10, "validity": 30}
+    monkeypatch.setattr("cost_model.base_model.ROUNDS", few)
     return IMPLEMENTATIONS[request.param]
 
 

@@ -8,6 +8,7 @@ from schedules.records import Purpose, default_candidate
 from schedules.target import Target
 from schedules.workload import TensorSpec, Workload
 from service.db.embedded import open_store
+from tests.contracts.test_store_models import version
 from tests.records import TARGET, WORKLOAD_ID, candidate, record
 from tuner.publish import choose_best
 from tuner.store import MemoryStore, RecordStore
@@ -89,3 +90,14 @@ def test_records_survive_a_new_process(tmp_path):
         store.add(WORKLOAD, TARGET, [record(candidate(1), 1.0)])
     with open_store(url) as store:
         assert len(store.trials(WORKLOAD_ID, TARGET.target_id)) == 1
+
+
+def test_without_a_version_in_use_there_is_no_base_model(store):
+    assert store.base_model() is None
+
+
+def test_the_base_model_is_the_version_in_use(tmp_path):
+    with open_store(f"sqlite:///{tmp_path / 'records.db'}") as store:
+        store._store.add_model_version(version("a"), content=b"a model", judge=b"its judge")
+        store._store.promote_model("a")
+        assert store.base_model() == b"a model"

@@ -65,7 +65,7 @@ def print_best(best: wire.BestView) -> None:
         ("verified", "yes" if best.verified else "no"),
         ("workload", best.workload_id),
         ("target", best.target_id),
-        ("record", best.record_id),
+        ("record", best.record_id or "none: this was predicted"),
         ("measured", f"{best.created_at:%Y-%m-%d %H:%M:%S %Z}".rstrip()),
     ]
     for name, value in lines:

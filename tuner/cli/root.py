@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from schedules.errors import InputError, TunesmithError
-from tuner.cli import files, fleet, local, remote, show, worker
+from tuner.cli import files, fleet, local, model, remote, show, worker
 
 COMMANDS_GROUP = "tunesmith.commands"
 
@@ -16,7 +16,7 @@ FAILED = 1
 WRONG_USAGE = 2
 
 # What `pip install tunesmith[server]` adds, so that its absence can be explained.
-_SERVER_COMMANDS = ("serve", "db", "model")
+_SERVER_COMMANDS = ("serve", "db")
 
 
 class _Failure(click.ClickException):
@@ -88,6 +88,6 @@ def main() -> None:
     """
 
 
-for _module in (local, remote, show, files, fleet, worker):
+for _module in (local, remote, show, files, fleet, model, worker):
     for _command in _module.COMMANDS:
         main.add_command(_command)

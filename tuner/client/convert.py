@@ -210,7 +210,7 @@ def best_to_wire(best: Best) -> wire.BestView:
 
 
 def best_from_wire(view: wire.BestView) -> Best:
-    """Read a best."""
+    """Read a best; one that was never measured has no record."""
     return Best(
         tier=view.tier,
         workload_id=view.workload_id,
@@ -221,7 +221,7 @@ def best_from_wire(view: wire.BestView) -> Best:
         trace=canonical_json(view.trace),
         trace_id=sha256_id(view.trace),
         verified=view.verified,
-        record_id=view.record_id,
+        record_id=view.record_id or "",
         environment=environment(view.environment),
         model_version=view.model_version,
         created_at=view.created_at,

@@ -12,6 +12,7 @@
     +-- ForeignAnswerError (ContractError)   an answer that no Tunesmith server gives
     +-- UnreachableError (UnavailableError)  no answer at all; the message names the URL
     +-- JobFailedError                       a job that was waited for failed or was cancelled
+    +-- OrderFailedError                     what was ordered of the cost model could not be done
     +-- JobTimeoutError (TimeoutError)       a job was not done in the time given to `Job.wait`
 """
 
@@ -25,7 +26,7 @@ from schedules.errors import (
     TunesmithError,
     UnavailableError,
 )
-from tuner.client.wire import JobView
+from tuner.client.wire import JobView, OrderView
 
 
 class ServerError(TunesmithError):
@@ -95,6 +96,20 @@ class JobFailedError(TunesmithError):
             ending = "was cancelled" if job.state == "cancelled" else "ended without a best"
         super().__init__(f"job {job.id} {ending}")
         self.job = job
+
+
+class OrderFailedError(TunesmithError):
+    """An order for the cost model failed.
+
+    Parameters
+    ----------
+    order : OrderView
+        The order as it ended.
+    """
+
+    def __init__(self, order: OrderView) -> None:
+        super().__init__(order.error or f"order {order.id} failed; the server gives no reason")
+        self.order = order
 
 
 class JobTimeoutError(TunesmithError, TimeoutError):

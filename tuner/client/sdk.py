@@ -13,7 +13,9 @@ from schedules.errors import ContractError
 from tuner.client import wire
 from tuner.client.http import DEFAULT_SERVER, DEFAULT_TIMEOUT_SECS, Connection, parse
 from tuner.client.job import Job
+from tuner.client.models import Models
 from tuner.client.requests import checked, target_request, workload_request
+from tuner.client.wire import ModelView
 
 if TYPE_CHECKING:
     from tuner.client.database import TuningDatabase
@@ -280,6 +282,13 @@ class Client:
     def target(self, target_id: str) -> wire.TargetView:
         """Return a target."""
         return self._connection.get(f"/v1/targets/{target_id}", wire.TargetView)
+
+    @property
+    def models(self) -> Models:
+        """The versions of the server's cost model."""
+        return Models(
+            self._connection, lambda limit: self._pages("/v1/models", ModelView, {}, limit)
+        )
 
     # --- builds ----------------------------------------------------------------------------------
 

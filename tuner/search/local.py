@@ -31,6 +31,8 @@ class LocalSearch:
     ----------
     workload, target, space, seed
         As for `tuner.search.evolutionary.EvolutionarySearch`.
+    base_model : bytes or None
+        The file of the cost model that all tasks share; see `cost_model.base_model`.
     pool : ProcessPoolExecutor or None
         From `warm_pool`, and owned by this search from now on; one of its own by default.
     """
@@ -42,12 +44,14 @@ class LocalSearch:
         target: Target,
         space: str,
         seed: int,
+        base_model: bytes | None = None,
         pool: ProcessPoolExecutor | None = None,
     ) -> None:
         self._workload = convert.workload_to_wire(workload)
         self._target = target
         self._space = space
         self._seed = seed
+        self._base_model = base_model
         self._search_id = uuid.uuid4().hex
         self._trials: list[TrialWire] = []
         self._pool = pool or warm_pool()
@@ -69,6 +73,7 @@ class LocalSearch:
             trials=tuple(self._trials),
             count=count,
             threads=len(os.sched_getaffinity(0)),
+            base_model=self._base_model,
         )
         try:
             proposed = self._pool.submit(propose, request).result()

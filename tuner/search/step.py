@@ -5,7 +5,7 @@ searches that it ran lately, so that a step which finds its own continues where 
 does not rebuilds the search from the trials. The database is never seen here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tuner.client import convert, wire
 
@@ -32,6 +32,8 @@ class StepRequest:
         How many candidates are wanted.
     threads : int
         How many threads may extract features; what is proposed does not depend on it.
+    base_model : bytes or None
+        The file of the cost model that all jobs share; see `cost_model.base_model`.
     """
 
     search_id: str
@@ -42,6 +44,7 @@ class StepRequest:
     trials: tuple[TrialWire, ...]
     count: int
     threads: int = 1
+    base_model: bytes | None = field(default=None, repr=False)
 
 
 def prepare() -> None:

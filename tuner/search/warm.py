@@ -7,6 +7,7 @@ from cost_model.xgboost_model import XgbCostModel
 from schedules.records import Candidate
 from schedules.target import Target
 from tuner.client import convert
+from tuner.learning.shared import base_model
 from tuner.search.evolutionary import EvolutionarySearch
 from tuner.search.protocol import Trial
 from tuner.search.step import StepRequest
@@ -52,6 +53,6 @@ def _start(request: StepRequest) -> EvolutionarySearch:
         target=Target.parse(request.target),
         space=request.space,
         seed=request.seed + len(request.trials),
-        model=XgbCostModel(seed=request.seed),
+        model=XgbCostModel(base=base_model(request.base_model), seed=request.seed),
         threads=request.threads,
     )

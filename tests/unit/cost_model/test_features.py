@@ -21,7 +21,10 @@ WORKLOAD = Workload(
     workload_id="0" * 64,
     name="matmul",
     ir="",
-    tensors=tuple(TensorSpec(name=name, shape=(SIZE, SIZE), dtype="float32") for name in "ABC"),
+    tensors=tuple(
+        TensorSpec(name=name, shape=(SIZE, SIZE), dtype="float32", is_output=name == "C")
+        for name in "ABC"
+    ),
     flops=2.0 * SIZE**3,
 )
 
@@ -169,6 +172,18 @@ def test_tvms_columns_have_the_meaning_of_their_names(module: Any) -> None:
     assert row["share.parallel"] == 1
     assert row["share.vectorize"] == 1
     assert row["share.unroll"] == 0
+
+
+def test_the_program_around_the_dominant_block_is_seen(module: Any) -> None:
+    tiled_row, plain = row_of(tiled(module)), row_of(Schedule(module))
+
+    # One parallel region with the initialisation and the update in it.
+    assert tiled_row["program.parallel_regions"] == 1
+    assert tiled_row["program.least_parallel"] == 5
+    assert tiled_row["program.nests"] == pytest.approx(np.log2(3))
+    assert tiled_row["program.serial_iterations"] == 0
+    assert plain["program.parallel_regions"] == 0
+    assert plain["program.serial_iterations"] == pytest.approx(np.log2(1 + SIZE**3))
 
 
 def test_unrolling_is_seen(module: Any) -> None:

@@ -1,24 +1,30 @@
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 
-from cost_model.columns import FEATURE_NAMES, FEATURE_VERSION
-from cost_model.dataset import Dataset
-from cost_model.versions import ModelVersion, TrainedOn, version_of
-from cost_model.xgboost_model import XgbCostModel
-from schedules.errors import ContractError
+from cost_model.versions import Bundle, ModelVersion, TrainedOn, digest_of, version_of
+from schedules.errors import ContractError, InputError
 
 FITTED_AT = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
+TRAINED_ON = TrainedOn(
+    query={"until": "2025-06-01T12:00:00+00:00"},
+    digest="d" * 64,
+    rows=100,
+    failed=3,
+    censored=10,
+    groups=4,
+)
 
 
-@pytest.fixture
-def dataset() -> Dataset:
-    return Dataset(
-        features=np.zeros((3, len(FEATURE_NAMES)), dtype=np.float32),
-        latency_secs=np.array([1.0, float("nan"), 2.0]),
-        groups=np.array([1, 1, 2]),
-        flops=np.zeros(3),
+def version_with(content: bytes) -> ModelVersion:
+    return ModelVersion(
+        version=version_of(content),
+        created_at=FITTED_AT,
+        parent=None,
+        feature_version=2,
+        code_version="0.1.0",
+        trained_on=TRAINED_ON,
+        metrics={"shape.pairwise_accuracy": 0.75},
     )
 
 
@@ -27,38 +33,57 @@ def test_a_version_is_a_digest_of_the_content() -> None:
     assert version_of(b"model") != version_of(b"models")
 
 
-def test_training_data_is_counted(dataset: Dataset) -> None:
-    assert TrainedOn.of(dataset) == TrainedOn(rows=3, failed=1, groups=2)
+def test_a_cut_has_one_digest_in_any_order() -> None:
+    assert digest_of(["b", "a"], 2) == digest_of(["a", "b"], 2)
+    assert digest_of(["a", "b"], 2) != digest_of(["a", "b"], 3)
+    assert digest_of(["a", "b"], 2) != digest_of(["a", "c"], 2)
 
 
-def test_a_version_tells_where_a_model_comes_from(dataset: Dataset) -> None:
-    model = XgbCostModel()
-    model.fit(dataset)
-    metrics = {"pairwise_accuracy": 0.75}
-
-    version = ModelVersion.of(model, dataset, metrics=metrics, created_at=FITTED_AT)
-    metrics["pairwise_accuracy"] = 0.0
-
-    assert version == ModelVersion(
-        version=str(model.version),
-        created_at=FITTED_AT,
-        feature_version=FEATURE_VERSION,
-        trained_on=TrainedOn(rows=3, failed=1, groups=2),
-        metrics={"pairwise_accuracy": 0.75},
-    )
-
-
-def test_a_model_that_is_not_fitted_has_no_version(dataset: Dataset) -> None:
-    with pytest.raises(ContractError, match="not fitted"):
-        ModelVersion.of(XgbCostModel(), dataset, metrics={}, created_at=FITTED_AT)
-
-
-def test_times_without_a_timezone_are_refused(dataset: Dataset) -> None:
+def test_times_without_a_timezone_are_refused() -> None:
     with pytest.raises(ContractError, match="timezone"):
         ModelVersion(
             version="0",
             created_at=FITTED_AT.replace(tzinfo=None),
+            parent=None,
             feature_version=1,
-            trained_on=TrainedOn.of(dataset),
+            code_version="0",
+            trained_on=TRAINED_ON,
             metrics={},
         )
+
+
+def test_what_a_version_says_cannot_be_changed_later() -> None:
+    metrics = {"shape.pairwise_accuracy": 0.75}
+    version = ModelVersion(
+        version="0",
+        created_at=FITTED_AT,
+        parent=None,
+        feature_version=1,
+        code_version="0",
+        trained_on=TRAINED_ON,
+        metrics=metrics,
+    )
+    metrics["shape.pairwise_accuracy"] = 0.0
+
+    assert version.metrics == {"shape.pairwise_accuracy": 0.75}
+
+
+def test_a_bundle_is_read_as_it_was_written() -> None:
+    bundle = Bundle(version=version_with(b"model"), content=b"model", judge=b"judge")
+
+    assert Bundle.from_bytes(bundle.to_bytes()) == bundle
+
+
+def test_a_bundle_with_another_model_is_refused() -> None:
+    written = Bundle(version=version_with(b"model"), content=b"another", judge=b"").to_bytes()
+
+    with pytest.raises(InputError, match="damaged"):
+        Bundle.from_bytes(written)
+
+
+@pytest.mark.parametrize("cut", [0, 10, 100, -30])
+def test_what_is_no_bundle_is_refused(cut: int) -> None:
+    whole = Bundle(version=version_with(b"model"), content=b"model", judge=b"judge").to_bytes()
+
+    with pytest.raises(InputError, match="no exported model"):
+        Bundle.from_bytes(whole[:cut])

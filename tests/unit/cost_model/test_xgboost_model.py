@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from cost_model import xgboost_model
+from cost_model import boosters
 from cost_model.columns import FEATURE_NAMES, FEATURE_VERSION
 from cost_model.dataset import Dataset
 from cost_model.versions import version_of
@@ -55,14 +55,14 @@ def test_xgboost_itself_can_read_the_file_with_its_column_names(path: Path) -> N
 def test_a_model_of_another_feature_version_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(xgboost_model, "FEATURE_VERSION", FEATURE_VERSION + 1)
+    monkeypatch.setattr(boosters, "FEATURE_VERSION", FEATURE_VERSION + 1)
 
     with pytest.raises(InputError, match="fit a new model from the tuning records"):
         XgbCostModel().load(path)
 
 
 def test_a_model_of_other_columns_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xgboost_model, "FEATURE_NAMES", FEATURE_NAMES[::-1])
+    monkeypatch.setattr(boosters, "FEATURE_NAMES", FEATURE_NAMES[::-1])
 
     with pytest.raises(InputError, match="fit a new model from the tuning records"):
         XgbCostModel().load(path)

@@ -258,7 +258,7 @@ class BrokenEntry:
         raise ModuleNotFoundError("No module named 'fastapi'")
 
 
-@pytest.mark.parametrize("name", ["serve", "db", "model"])
+@pytest.mark.parametrize("name", ["serve", "db"])
 def test_server_commands_say_what_to_install_where_it_is_missing(monkeypatch, name):
     monkeypatch.setattr(root, "entry_points", lambda group: [BrokenEntry()])
     monkeypatch.setattr(main, "commands", dict(main.commands))

@@ -76,7 +76,12 @@ class TargetView(Wire):
 
 
 class BestView(Wire):
-    """The published best of a workload on a target."""
+    """The best that is known of a workload on a target.
+
+    Exact ones were published after a measurement. Others were never measured: the latency and its
+    interval are what is expected, `record_id` is that of the neighbour whose trace was adapted, or
+    None, and nothing is verified.
+    """
 
     tier: Tier
     workload_id: str
@@ -87,7 +92,7 @@ class BestView(Wire):
     speedup: float | None
     trace: Any
     verified: bool
-    record_id: str
+    record_id: str | None
     environment: dict[str, str | int]
     model_version: str | None
     created_at: datetime
@@ -188,15 +193,6 @@ class CheckView(Wire):
     spread: float | None
     baseline_secs: float | None
     checked_at: datetime
-
-
-class ModelView(Wire):
-    """A version of the cost model."""
-
-    version: str
-    promoted: bool
-    metrics: dict[str, float]
-    created_at: datetime
 
 
 class ImportAnswer(Wire):

@@ -1,0 +1,401 @@
+"""The base model: what all tasks have taught, shared by all jobs."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cost_model import boosters
+from cost_model.arrays import FloatMatrix, ScoreVector
+from cost_model.boosters import Grower, Lesson, Vector
+from cost_model.columns import FEATURE_NAMES, FEATURE_VERSION, ROOFLINE_COLUMN, TASK_SLICE
+from cost_model.dataset import Dataset
+from cost_model.files import read_model, write_whole
+from cost_model.versions import version_of
+from schedules.errors import ContractError, InputError
+
+PARAMETERS: Mapping[str, object] = MappingProxyType(
+    {
+        "tree_method": "hist",
+        "max_bin": 64,
+        "max_depth": 4,
+        "eta": 0.1,
+        "lambda": 2.0,
+        "min_child_weight": 4.0,
+        "subsample": 0.8,
+        "colsample_bytree": 0.5,
+        "verbosity": 0,
+    }
+)
+"""How trees are grown: deeper than a task's, as there are thousands of rows to learn from."""
+
+ROUNDS: Mapping[str, int] = MappingProxyType(
+    {"rank": 200, "latency": 200, "interval": 80, "validity": 80}
+)
+"""Number of trees of each part."""
+
+GRADES = 31
+"""Grades of relative speed that ``rank`` tells apart."""
+
+COVERAGE = 0.9
+"""How often the interval of a latency is meant to hold it, on workloads that were not learnt."""
+
+# An interval of a factor of two to both sides, where there is nothing to calibrate it with.
+_WIDE = 1.0
+_CALIBRATION_ROWS = 20
+_KNOWN_TASKS = 1024
+_LEAST_VALIDITY = 2.0**-10
+_LARGEST_FILE_BYTES = 256 * 2**20
+_MANIFEST = "manifest.json"
+_LOG2_E = float(np.log2(np.e))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimates:
+    """What is expected of candidates; arrays of shape (n,).
+
+    Attributes
+    ----------
+    latency_secs : numpy.ndarray
+        Seconds of one call.
+    low_secs, high_secs : numpy.ndarray
+        An interval that holds the latency as often as `COVERAGE` says.
+    validity : numpy.ndarray
+        The probability that the candidate builds and runs.
+    novelty : numpy.ndarray
+        How far the task is from all that were learnt: the logarithm to base 2 of the factor by
+        which it differs in the quantity in which it differs most from the nearest of them.
+    """
+
+    latency_secs: Vector
+    low_secs: Vector
+    high_secs: Vector
+    validity: Vector
+    novelty: Vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitted:
+    """A fitted state; replaced as a whole, so that readers need no lock."""
+
+    parts: Mapping[str, Any]
+    widening: float
+    known_tasks: FloatMatrix
+    content: bytes = field(repr=False)
+    version: str
+
+
+class BaseModel:
+    """Four boosters over the same features; implements `CostModel`.
+
+    ``rank``
+        Which of two candidates of a task is the faster: what a search needs.
+        Source: Burges, "From RankNet to LambdaRank to LambdaMART: An Overview", 2010.
+    ``latency``
+        The logarithm of the latency over the roofline bound: comparable between workloads, so that
+        a latency can be told of one that was never measured.
+    ``interval``
+        Two quantiles of the same, widened by what candidates of other tasks than those that it was
+        fitted on need: conformalised quantile regression.
+        Source: Romano, Patterson and Candes, "Conformalized Quantile Regression", NeurIPS 2019.
+    ``validity``
+        Whether a candidate builds and runs. Only here do failures teach anything.
+
+    A censored latency counts as its bound for the first, and is a lower bound to the second, by the
+    accelerated failure time objective with a normal error, which is squared error of the logarithm
+    where nothing is censored; the quantiles take no notice of such rows.
+    Source: Barnwal, Cho and Hocking, "Survival Regression with Accelerated Failure Time Model in
+    XGBoost", Journal of Computational and Graphical Statistics 31(4), 2022.
+
+    The score is that of ``rank``, less what the candidate risks by failing. The
+    file is a ZIP archive of UBJSON boosters and a manifest in JSON.
+
+    Parameters
+    ----------
+    threads : int
+        How many threads `fit` and `predict` use.
+    seed : int
+        Of row and column sampling.
+    grow : Grower
+        Where trees are grown; in this process by default.
+    """
+
+    def __init__(self, *, threads: int = 1, seed: int = 0, grow: Grower = boosters.grow) -> None:
+        if threads < 1:
+            raise ContractError(f"threads must be at least 1, not {threads}")
+        self._threads = threads
+        self._seed = seed
+        self._grow = grow
+        self._fitted: _Fitted | None = None
+
+    @classmethod
+    def from_bytes(cls, content: bytes, *, threads: int = 1) -> "BaseModel":
+        """Read a model that `to_bytes` wrote.
+
+        Raises
+        ------
+        InputError
+            It is none, or of other features.
+        """
+        model = cls(threads=threads)
+        model._fitted = _read(content, "the model", threads)
+        return model
+
+    @property
+    def version(self) -> str | None:
+        """Digest of the file's content; None before the first `fit` or `load`."""
+        return None if self._fitted is None else self._fitted.version
+
+    @property
+    def knows_latency(self) -> bool:
+        """Whether `estimate` can be asked: it was fitted on something that did not fail."""
+        return self._fitted is not None and "latency" in self._fitted.parts
+
+    def fit(self, dataset: Dataset) -> None:
+        """Learn from `dataset` alone; see `CostModel.fit`."""
+        if not len(dataset):
+            raise ContractError("a model cannot be fitted on no rows")
+        boosters.check_features(dataset.features)
+        parts, widening = self._grow_parts(dataset)
+        tasks = np.unique(dataset.features[:, TASK_SLICE], axis=0)[:_KNOWN_TASKS]
+        content = _write(parts, widening, tasks)
+        self._fitted = _read(content, "the model", self._threads)
+
+    def predict(self, features: FloatMatrix) -> ScoreVector:
+        """Score candidates; see `CostModel.predict`."""
+        fitted = self._require()
+        boosters.check_features(features)
+        scores = np.zeros(len(features))
+        if "rank" in fitted.parts and len(features):
+            scores += boosters.margins(fitted.parts["rank"], features)
+        scores += np.log2(np.maximum(_validity(fitted, features), _LEAST_VALIDITY))
+        return scores.astype(np.float32)
+
+    def estimate(self, features: FloatMatrix) -> Estimates:
+        """Tell latencies with their intervals.
+
+        Parameters
+        ----------
+        features : numpy.ndarray
+            float32, shape (n, ``len(FEATURE_NAMES)``), finite.
+
+        Raises
+        ------
+        ContractError
+            Nothing was fitted or loaded yet, nothing was ever measured without a failure, or
+            `features` has another shape or is not finite.
+        """
+        fitted = self._require()
+        boosters.check_features(features)
+        if "latency" not in fitted.parts:
+            raise ContractError("the cost model knows no latency: all that it learnt has failed")
+        roofline = features[:, ROOFLINE_COLUMN].astype(np.float64)
+        middle = roofline + _LOG2_E * boosters.margins(fitted.parts["latency"], features)
+        low, high = middle - _WIDE, middle + _WIDE
+        if "interval" in fitted.parts:
+            quantiles = roofline[:, None] + boosters.margins(fitted.parts["interval"], features)
+            low = np.minimum(quantiles[:, 0] - fitted.widening, middle)
+            high = np.maximum(quantiles[:, 1] + fitted.widening, middle)
+        return Estimates(
+            latency_secs=np.exp2(middle),
+            low_secs=np.exp2(low),
+            high_secs=np.exp2(high),
+            validity=_validity(fitted, features),
+            novelty=_novelty(fitted, features),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the file; see `CostModel.save`."""
+        write_whole(path, self.to_bytes())
+
+    def load(self, path: Path) -> None:
+        """Read a file that `save` wrote; see `CostModel.load`."""
+        self._fitted = _read(read_model(path), str(path), self._threads)
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content.
+
+        Raises
+        ------
+        ContractError
+            Nothing was fitted or loaded yet.
+        """
+        return self._require().content
+
+    def _require(self) -> _Fitted:
+        if self._fitted is None:
+            raise ContractError("the cost model is not fitted; call fit or load first")
+        return self._fitted
+
+    def _grow_parts(self, dataset: Dataset) -> tuple[dict[str, bytes], float]:
+        parts: dict[str, bytes] = {}
+        widening = _WIDE
+        working = dataset.rows(~dataset.failed)
+        if len(working):
+            over_roofline = np.exp2(_log_over_roofline(working))
+            parts["rank"] = self._learn("rank", _ranking(working))
+            parts["latency"] = self._learn("latency", _survival(working, over_roofline))
+        timed = dataset.rows(~dataset.failed & ~dataset.censored)
+        if len(timed) >= 2 * _CALIBRATION_ROWS:
+            parts["interval"], widening = self._learn_interval(timed)
+        if 0 < dataset.failed.sum() < len(dataset):
+            labels = {"label": (~dataset.failed).astype(np.float64)}
+            lesson = _Lesson({"objective": "binary:logistic"}, dataset.features, labels)
+            parts["validity"] = self._learn("validity", lesson)
+        return parts, widening
+
+    def _learn_interval(self, timed: Dataset) -> tuple[bytes, float]:
+        """Fit two quantiles to some tasks, and find what those of the others need beside them."""
+        labels = _log_over_roofline(timed)
+        kept = _part_of_tasks(timed)
+        lesson = _Lesson(
+            {
+                "objective": "reg:quantileerror",
+                "quantile_alpha": [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2],
+            },
+            timed.features[kept],
+            {"label": labels[kept]},
+        )
+        content = self._learn("interval", lesson)
+        booster = boosters.load(content, "the model", threads=self._threads)
+        quantiles = boosters.margins(booster, timed.features[~kept])
+        misses = np.maximum(quantiles[:, 0] - labels[~kept], labels[~kept] - quantiles[:, 1])
+        return content, float(np.quantile(misses, COVERAGE))
+
+    def _learn(self, part: str, lesson: "_Lesson") -> bytes:
+        return self._grow(
+            Lesson(
+                objective=lesson.objective,
+                rounds=ROUNDS[part],
+                features=lesson.features,
+                labels=lesson.labels,
+            ),
+            {**PARAMETERS, "nthread": self._threads, "seed": self._seed},
+        )
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    objective: Mapping[str, object]
+    features: FloatMatrix
+    labels: Mapping[str, npt.NDArray[Any]]
+
+
+def _ranking(working: Dataset) -> _Lesson:
+    """Return the lesson of which candidates of a task are faster than which."""
+    order = np.argsort(working.groups, kind="stable")
+    _, places = np.unique(working.groups[order], return_inverse=True)
+    return _Lesson(
+        {
+            "objective": "rank:pairwise",
+            "lambdarank_pair_method": "mean",
+            "lambdarank_num_pair_per_sample": 32,
+        },
+        working.features[order],
+        {
+            "label": np.round(GRADES * working.relative_speed()[order]),
+            "qid": places.astype(np.float64),
+        },
+    )
+
+
+def _survival(working: Dataset, values: Vector) -> _Lesson:
+    """Return the lesson of positive values of which some are only lower bounds."""
+    return _Lesson(
+        {
+            "objective": "survival:aft",
+            "aft_loss_distribution": "normal",
+            "aft_loss_distribution_scale": 1.0,
+            "base_score": float(np.exp(np.log(values).mean())),
+        },
+        working.features,
+        {
+            "label_lower_bound": values,
+            "label_upper_bound": np.where(working.censored, np.inf, values),
+        },
+    )
+
+
+def _log_over_roofline(dataset: Dataset) -> Vector:
+    over: Vector = np.log2(dataset.latency_secs) - dataset.features[:, ROOFLINE_COLUMN]
+    return over
+
+
+def _part_of_tasks(dataset: Dataset) -> Any:
+    """Return a mask of three quarters of the tasks, or of the rows where there are few tasks."""
+    tasks, index = np.unique(dataset.groups, return_inverse=True)
+    if len(tasks) < 4:
+        return np.arange(len(dataset)) % 4 != 3
+    # Tasks are numbered by a hash, so that every fourth one is a random one.
+    return index % 4 != 3
+
+
+def _validity(fitted: _Fitted, features: FloatMatrix) -> Vector:
+    if "validity" not in fitted.parts or not len(features):
+        return np.ones(len(features))
+    validity: Vector = 1.0 / (1.0 + np.exp(-boosters.margins(fitted.parts["validity"], features)))
+    return validity
+
+
+def _novelty(fitted: _Fitted, features: FloatMatrix) -> Vector:
+    tasks, index = np.unique(features[:, TASK_SLICE], axis=0, return_inverse=True)
+    distances = np.abs(tasks[:, None, :] - fitted.known_tasks[None, :, :]).max(axis=2)
+    nearest: Vector = distances.min(axis=1).astype(np.float64)
+    return nearest[index]
+
+
+def _write(parts: Mapping[str, bytes], widening: float, tasks: FloatMatrix) -> bytes:
+    manifest = {
+        "feature_version": FEATURE_VERSION,
+        "features": list(FEATURE_NAMES),
+        "interval_widening": widening,
+        "known_tasks": [[float(value) for value in task] for task in tasks],
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (
+            (_MANIFEST, json.dumps(manifest).encode()),
+            *((f"{part}.ubj", parts[part]) for part in sorted(parts)),
+        ):
+            # Without the time, so that equal models are equal files.
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+def _read(content: bytes, origin: str, threads: int) -> _Fitted:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(item.file_size for item in archive.infolist()) > _LARGEST_FILE_BYTES:
+                raise InputError(f"{origin} is larger than a model can be")
+            files = {name: archive.read(name) for name in archive.namelist()}
+        manifest = json.loads(files.pop(_MANIFEST))
+        feature_version, names = manifest["feature_version"], manifest["features"]
+        widening = float(manifest["interval_widening"])
+        tasks = np.array(manifest["known_tasks"], dtype=np.float32)
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+        raise InputError(f"{origin} is not a model file of Tunesmith: {error}") from None
+    if feature_version != FEATURE_VERSION or names != list(FEATURE_NAMES):
+        raise InputError(
+            f"{origin} was fitted on features of version {feature_version} and this program "
+            f"extracts version {FEATURE_VERSION}; fit a new model from the tuning records"
+        )
+    parts = {
+        name.removesuffix(".ubj"): boosters.load(data, f"{name} of {origin}", threads=threads)
+        for name, data in files.items()
+    }
+    return _Fitted(
+        parts=MappingProxyType(parts),
+        widening=widening,
+        known_tasks=tasks.reshape(-1, TASK_SLICE.stop - TASK_SLICE.start),
+        content=content,
+        version=version_of(content),
+    )

@@ -1,0 +1,61 @@
+"""Growing trees on a Dask cluster: for datasets that one machine is too small or too slow for."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cost_model.boosters import Grower, Lesson, dump
+from cost_model.columns import FEATURE_NAMES
+from schedules.errors import UnavailableError
+
+_ROWS_PER_PART = 65_536
+
+
+def on_cluster(scheduler: str) -> Grower:
+    """Return a `Grower` that grows trees on the workers of a Dask cluster.
+
+    Parameters
+    ----------
+    scheduler : str
+        Address of its scheduler, as in ``tcp://host:8786``.
+
+    Raises
+    ------
+    UnavailableError
+        Dask is not installed.
+
+    Source: ``xgboost.dask``, which adds up the workers' histograms of each tree level: the trees
+    are those of one machine but for rounding.
+    """
+    try:
+        from dask import array
+        from distributed import Client
+        from xgboost import dask as xgboost_dask
+    except ImportError as error:
+        raise UnavailableError(
+            f"training on a cluster needs Dask ({error}); install it with: "
+            "pip install 'tunesmith[dask]'"
+        ) from None
+
+    def grow(lesson: Lesson, parameters: Mapping[str, object]) -> bytes:
+        def parts(values: "np.typing.NDArray[np.generic]") -> object:
+            return array.from_array(values, chunks=(_ROWS_PER_PART, *values.shape[1:]))
+
+        # The process's default client, as XGBoost looks for one.
+        with Client(scheduler) as client:
+            matrix = xgboost_dask.DaskQuantileDMatrix(
+                client,
+                parts(lesson.features),
+                **{name: parts(values) for name, values in lesson.labels.items()},
+                feature_names=list(FEATURE_NAMES),
+                max_bin=parameters["max_bin"],
+            )
+            found = xgboost_dask.train(
+                client,
+                {**parameters, **lesson.objective},
+                matrix,
+                num_boost_round=lesson.rounds,
+            )
+        return dump(found["booster"])
+
+    return grow

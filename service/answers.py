@@ -1,0 +1,183 @@
+"""Answers for workloads that nobody has tuned: from neighbours and by prediction."""
+
+import asyncio
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from starlette.concurrency import run_in_threadpool
+
+from schedules.errors import NotFoundError
+from schedules.records import Best
+from schedules.space import DEFAULT_SPACE
+from schedules.target import Target
+from schedules.workload import OperatorCall, Workload
+from service.compute import SearchPool
+from service.db.model_values import ModelFile
+from service.db.store import Store
+from service.recent import Recent
+from tuner.client import convert, wire
+from tuner.learning.ask import Answer, AnswerRequest, Neighbour, ask
+
+logger = logging.getLogger(__name__)
+
+NEIGHBOURS = 4
+FARTHEST = 8.0
+"""Neighbours differ in their arguments by less than this, in powers of two, all together."""
+
+_REMEMBERED = 1024
+_WAITING = 4
+_SURE_SECS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Remembered:
+    """An answer, and what it was made of: it holds as long as that is the same."""
+
+    sources: tuple[str | None, ...]
+    view: wire.BestView | None
+    checked_at: float
+
+
+class Answers:
+    """Tells what is best where nothing was measured. Lives in one event loop.
+
+    Heavy work is done by one pool process; the answer is remembered until another version of the
+    cost model comes into use, or other neighbours have bests.
+
+    Parameters
+    ----------
+    store : Store
+        Has bests and the cost model.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pool = SearchPool(processes=1)
+        self._room = asyncio.Semaphore(_WAITING)
+        self._known: Recent[tuple[str, str], _Remembered] = Recent(_REMEMBERED)
+
+    def forget(self) -> None:
+        """Answer anew. Any thread may call it."""
+        self._known = Recent(_REMEMBERED)
+
+    def close(self) -> None:
+        """End the pool process."""
+        self._pool.close()
+
+    async def by_ids(self, workload_id: str, target_id: str) -> wire.BestView | None:
+        """Answer for a stored workload and target; None where nothing can be told."""
+        known = self._known.get((workload_id, target_id))
+        if known is not None and time.monotonic() < known.checked_at + _SURE_SECS:
+            return known.view
+        try:
+            workload = await run_in_threadpool(self._store.workload, workload_id)
+            target = await run_in_threadpool(self._store.target, target_id)
+        except NotFoundError:
+            return None
+        return await self.of(workload, target)
+
+    async def of(self, workload: Workload, target: Target) -> wire.BestView | None:
+        """Answer for a workload and a target; None where nothing can be told."""
+        key = (workload.workload_id, target.target_id)
+        version = await run_in_threadpool(self._store.promoted_model)
+        neighbours = await run_in_threadpool(self._neighbours, workload.call, key)
+        sources = (version, *(best.record_id for _, best in neighbours))
+        known = self._known.get(key)
+        if known is not None and known.sources == sources:
+            view = known.view
+        else:
+            view = await self._ask(workload, target, version, neighbours)
+        self._known.put(key, _Remembered(sources=sources, view=view, checked_at=time.monotonic()))
+        return view
+
+    def can_tell(self, call: OperatorCall | None, target: Target) -> bool:
+        """Whether there may be an answer at all, which is known without the program."""
+        if self._store.promoted_model() is not None:
+            return True
+        return bool(self._neighbours(call, ("", target.target_id)))
+
+    async def _ask(
+        self,
+        workload: Workload,
+        target: Target,
+        version: str | None,
+        neighbours: Sequence[tuple[Workload, Best]],
+    ) -> wire.BestView | None:
+        if version is None and not neighbours:
+            return None
+        content = None
+        if version is not None:
+            content = await run_in_threadpool(self._store.model_file, version, ModelFile.CONTENT)
+        request = AnswerRequest(
+            workload=convert.workload_to_wire(workload),
+            target=target.as_dict(),
+            space=DEFAULT_SPACE,
+            neighbours=tuple(
+                Neighbour(
+                    workload=convert.workload_to_wire(other),
+                    trace=best.trace,
+                    latency_secs=best.latency_secs,
+                    record_id=best.record_id,
+                )
+                for other, best in neighbours
+            ),
+            base_model=content,
+        )
+        async with self._room:
+            try:
+                answer = await asyncio.wrap_future(self._pool.run(ask, request))
+            except BrokenProcessPool as error:
+                logger.warning("no answer for workload %s: %s", workload.workload_id, error)
+                return None
+            except Exception:
+                logger.exception("no answer for workload %s", workload.workload_id)
+                return None
+        return None if answer is None else _view(answer, workload, target)
+
+    def _neighbours(
+        self, call: OperatorCall | None, key: tuple[str, str]
+    ) -> list[tuple[Workload, Best]]:
+        """Return the bests of the operator's nearest other shapes on the target."""
+        if call is None:
+            return []
+        found = [
+            (distance, workload, best)
+            for workload, best in self._store.bests_of_operator(call.op, call.dtype, key[1])
+            if workload.workload_id != key[0]
+            and workload.call is not None
+            and (distance := _distance(call, workload.call)) < FARTHEST
+        ]
+        found.sort(key=lambda item: (item[0], item[1].workload_id))
+        return [(workload, best) for _, workload, best in found[:NEIGHBOURS]]
+
+
+def _distance(call: OperatorCall, other: OperatorCall) -> float:
+    """Return how much the arguments of two calls differ, in powers of two, all together."""
+    return sum(
+        abs(math.log2((1 + value) / (1 + other.args.get(name, 0))))
+        for name, value in call.args.items()
+    )
+
+
+def _view(answer: Answer, workload: Workload, target: Target) -> wire.BestView:
+    return wire.BestView(
+        tier=answer.tier,
+        workload_id=workload.workload_id,
+        target_id=target.target_id,
+        latency_secs=answer.latency_secs,
+        latency_interval_secs=answer.latency_interval_secs,
+        default_latency_secs=None,
+        speedup=None,
+        trace=json.loads(answer.trace),
+        verified=False,
+        record_id=answer.neighbour_record_id,
+        environment={},
+        model_version=answer.model_version,
+        created_at=datetime.now(UTC),
+    )

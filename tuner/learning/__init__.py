@@ -1,0 +1,1 @@
+"""Learning across jobs: training the cost model, and what it tells of unseen workloads."""
