@@ -6,6 +6,7 @@ from datetime import datetime
 from fastapi import APIRouter, Request, Response
 
 from service.api.context import Context
+from service.api.views import model_view
 from service.dashboard.curves import agreement
 from service.dashboard.html import PageRoute, render
 from service.dashboard.session import SIGNED_IN
@@ -14,6 +15,8 @@ from tuner.client import wire
 
 _NEWEST = 5000
 """How many of the newest records are looked through for predictions."""
+_SHOWN = 20
+"""How many of the newest versions are shown."""
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False, dependencies=[SIGNED_IN])
 
@@ -29,22 +32,43 @@ class Used:
     seen_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What the judge of a version achieved on what was held out in one way."""
+
+    version: str
+    gate: str
+    metrics: dict[str, float]
+
+
 @router.get("/models")
 def show_models(request: Request, services: Context) -> Response:
     """Show the versions that are kept, and those that searches used lately."""
+    store = services.store
+    promoted = store.promoted_model()
+    kept = store.model_versions(limit=_SHOWN, cursor=None).items
+    versions = [model_view(version, promoted) for version in kept]
     return render(
         request,
         "models.html",
-        now=services.store.now(),
-        versions=_versions(),
-        used=_used(services.store.score_lines(newest=_NEWEST)),
+        now=store.now(),
+        versions=versions,
+        judged=[row for version in versions for row in _judged(version)],
+        used=_used(store.score_lines(newest=_NEWEST)),
         newest=_NEWEST,
     )
 
 
-def _versions() -> list[wire.ModelView]:
-    """Return the versions that are kept: none yet, as `/v1/models` says."""
-    return []
+def _judged(version: wire.ModelView) -> list[Judged]:
+    """Sort the metrics of a version, which are named ``<gate>.<metric>``, by gate."""
+    by_gate: dict[str, dict[str, float]] = {}
+    for name, value in version.metrics.items():
+        gate, _, metric = name.partition(".")
+        by_gate.setdefault(gate, {})[metric] = value
+    return [
+        Judged(version=version.version, gate=gate, metrics=metrics)
+        for gate, metrics in by_gate.items()
+    ]
 
 
 def _used(lines: tuple[ScoreLine, ...]) -> list[Used]:

@@ -34,6 +34,7 @@ from schedules.workload import Workload
 from service.compute import SearchPool
 from service.db.values import Job, JobPhase, JobSpec, Lease, Worker
 from service.orchestrator import Orchestrator
+from tests.browser.cost_models import add_cost_models
 from tests.integration.api_server import Server, live_server
 from tuner.publish import choose_best
 from tuner.sandbox import Sandbox
@@ -208,6 +209,7 @@ class _Story:
         self.real_traces[gelu.workload_id] = _parallel(gelu)
         self.done("gelu", gelu, ZEN, "epyc-02", 32, 9e-4, 8.8e-5)
         self.done("norm", self.call("layer_norm", m=512, n=768), ZEN, "epyc-01", 48, 3e-3, 1e-4)
+        add_cost_models(self.store)
 
     def call(self, op: str, **args: int) -> Workload:
         workload = self.sandbox.resolve_call(find_operator(op).call(args))

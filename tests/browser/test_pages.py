@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.addresses import addresses
 from tests.browser.conftest import PHONE, watched
+from tests.browser.cost_models import IN_USE
 from tests.browser.site import HOSTILE, Site
 from tests.integration.api_server import live_server
 
@@ -106,6 +107,17 @@ def test_a_keyboard_reaches_the_page_its_controls_and_its_trials(page: Page, tol
     page.wait_for_function("first => location.href !== first", arg=first)
     page.keyboard.press("ArrowLeft")
     page.wait_for_function("first => location.href === first", arg=first)
+
+
+def test_versions_of_the_cost_model_are_shown_with_their_judgement(page: Page) -> None:
+    page.goto("/models")
+    versions = page.get_by_role("region", name="Versions").locator("tbody tr")
+    expect(versions).to_have_count(2)
+    expect(versions.first).to_contain_text(IN_USE)
+    expect(versions.first).to_contain_text("yes")
+    judged = page.get_by_role("region", name="On what was held out")
+    expect(judged.locator("thead")).to_contain_text("pairwise accuracy")
+    expect(judged.locator("tbody tr").first).to_contain_text("shape")
 
 
 def test_an_empty_database_is_told_how_to_be_filled(browser: Browser, tmp_path: Path) -> None:

@@ -271,6 +271,20 @@ def test_a_second_sigterm_gives_the_batch_back_at_once(server, spawn):
     assert server.released == ["l1"]
 
 
+def test_signals_that_interrupt_each_other_do_no_harm(server, spawn):
+    # As the kernel sends them when a parent is killed: one for each of its threads.
+    server.batches = [["a", "b", "c"]]
+    process = spawn(30)
+    server.wait_for(lambda: not server.batches)
+    time.sleep(0.2)
+    for _ in range(2000):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1e-5)
+    # Its handlers end before the process does.
+    assert process.wait(10) in (0, -signal.SIGTERM)
+    assert server.released == ["l1"]
+
+
 def test_a_worker_stopped_past_its_lease_posts_what_it_has_and_measures_no_more_of_it(
     server, spawn, tmp_path
 ):

@@ -3,13 +3,13 @@
 import hashlib
 import logging
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from statistics import median
 from types import FrameType
 from typing import Any
@@ -96,7 +96,8 @@ class WorkerDaemon:
         self._unmeasured = 0
         self._check: wire.CheckRequest | None = None
         self._quarantined: str | None = None
-        self._wake = threading.Event()
+        # A queue of this kind may be put into by a signal handler that another one interrupts.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._stops_asked = 0
         self._stops_seen = 0
         self._raise_at: int | None = None
@@ -142,8 +143,9 @@ class WorkerDaemon:
 
     def request_stop(self) -> None:
         """Finish the batch and leave; called a second time, leave at the next result."""
-        self._stops_asked += 1
-        self._wake.set()
+        # More than two say nothing new.
+        self._stops_asked = min(self._stops_asked + 1, 2)
+        self._wake.put(None)
 
     # --- the loop --------------------------------------------------------------------------------
 
@@ -325,7 +327,8 @@ class WorkerDaemon:
 
     def _wait(self, action: steps.Wait) -> tuple[steps.Event, ...]:
         with self._interruptible(1):
-            self._wake.wait(action.at_least_secs + action.secs * jitter(0.5, 1.0))
+            with suppress(Empty):
+                self._wake.get(timeout=action.at_least_secs + action.secs * jitter(0.5, 1.0))
         return ()
 
     # --- helpers ---------------------------------------------------------------------------------
