@@ -6,6 +6,7 @@ import re
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import watched
+from tests.browser.cost_models import IN_USE
 from tests.browser.site import Site
 
 
@@ -164,7 +165,7 @@ def test_workloads_targets_and_workers_lead_to_each_other(page: Page, told: Site
     page.goto(f"/workers/{told.workers['xeon-01'].worker_id}")
     expect(page.locator("#head .problem")).to_contain_text("reference kernel")
     page.get_by_role("link", name="Models").click()
-    expect(page.locator("main")).to_contain_text("No version is kept yet")
+    expect(page.locator("main")).to_contain_text(IN_USE)
     expect(page.locator("main")).to_contain_text("task-3f2a")
 
 

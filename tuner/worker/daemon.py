@@ -131,7 +131,7 @@ class WorkerDaemon:
         UnavailableError
             The server refuses this worker, or the machine cannot measure; the message says why.
         """
-        with DeviceLock(self._config.state_dir, self._config.device):
+        with DeviceLock(self._config.state_dir, self._config.device), logs.identified():
             self._spool = Spool(self._config.state_dir / self._spool_name())
             handlers = self._handle_signals() if signals else {}
             try:
@@ -326,9 +326,8 @@ class WorkerDaemon:
         return ()
 
     def _wait(self, action: steps.Wait) -> tuple[steps.Event, ...]:
-        with self._interruptible(1):
-            with suppress(Empty):
-                self._wake.get(timeout=action.at_least_secs + action.secs * jitter(0.5, 1.0))
+        with self._interruptible(1), suppress(Empty):
+            self._wake.get(timeout=action.at_least_secs + action.secs * jitter(0.5, 1.0))
         return ()
 
     # --- helpers ---------------------------------------------------------------------------------
