@@ -362,6 +362,8 @@ class WorkerDaemon:
         def handle(number: int, frame: FrameType | None) -> None:
             self.request_stop()
             if self._raise_at is not None and self._stops_asked >= self._raise_at:
+                # Once: the next signal may come while this one unwinds.
+                self._raise_at = None
                 raise _StopRequested
 
         return {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
