@@ -71,7 +71,7 @@ class Orchestrator:
     owner : str or None
         Name under which jobs are held; one of its own by default. A process that has the database
         to itself gives a fixed one, so that its successor need not wait for the holds to expire.
-    on_end : callable (str) -> None
+    on_end : callable (str) -> None, or None
         Told of each job that ends here; must not block or raise.
     """
 
@@ -84,7 +84,7 @@ class Orchestrator:
         processes: int = 1,
         quiet: bool = True,
         owner: str | None = None,
-        on_end: Callable[[str], None] = lambda job_id: None,
+        on_end: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
         self._events = events
@@ -318,7 +318,8 @@ class Orchestrator:
     def _end(self, job: Job, error: str | None = None) -> bool:
         self._store.finish_job(job.job_id, self._owner, error=error)
         self._events.job_changed(job.job_id)
-        self._on_end(job.job_id)
+        if self._on_end is not None:
+            self._on_end(job.job_id)
         return False
 
 

@@ -115,7 +115,7 @@ def _orchestrator(
         processes=processes,
         quiet=not busy,
         owner=owner,
-        on_end=_nobody if sink is None else sink.job_ended,
+        on_end=None if sink is None else sink.job_ended,
     )
     learner = Learner(
         store=store,
@@ -127,10 +127,6 @@ def _orchestrator(
     )
     # The sink first: those that use it end before it.
     return Together(*([] if sink is None else [sink]), orchestrator, learner)
-
-
-def _nobody(job_id: str) -> None:
-    """Tell nobody that a job has ended."""
 
 
 @contextmanager

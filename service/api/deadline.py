@@ -7,8 +7,9 @@ from starlette.concurrency import run_in_threadpool
 from schedules.records import Best
 from schedules.target import Target
 from service.api.context import Services
+from service.api.submission import submit_job
 from service.api.views import live_target_ids
-from service.db.values import Job, JobSpec
+from service.db.values import Job
 from tuner.client import convert, wire
 
 TRIALS = 64
@@ -49,23 +50,8 @@ def _submit(services: Services, request: wire.BestRequest, submitter: str) -> Jo
     target = services.resolver.target(request.target)
     if target.target_id not in live_target_ids(services.store):
         return None
-    services.load.check_room()
-    workload = services.resolver.workload(request.workload)
-    services.store.save_target(target)
-    services.store.save_workload(workload)
-    spec = JobSpec(
-        workload_id=workload.workload_id,
-        target_id=target.target_id,
-        trials=TRIALS,
-        seconds=None,
-        priority=0,
-        space="default",
-        seed=None,
-        submitter=submitter,
+    wanted = wire.JobRequest(
+        workload=request.workload, target=request.target, budget=wire.Budget(trials=TRIALS)
     )
-    job, created = services.store.submit_job(spec, idempotency_key=None)
-    if created:
-        services.load.job_added()
-        services.metrics.jobs_submitted.inc()
-    services.events.job_changed(job.job_id)
+    job, _ = submit_job(services, wanted, submitter)
     return job

@@ -6,8 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from starlette.responses import StreamingResponse
 
-from schedules.errors import InputError
-from schedules.space import SPACES
 from service.api.context import (
     DEFAULT_LIMIT,
     READ,
@@ -16,11 +14,11 @@ from service.api.context import (
     Cursor,
     Id,
     Limit,
-    Services,
 )
 from service.api.stream import job_events
+from service.api.submission import submit_job
 from service.api.views import current_job_view, job_view, live_target_ids
-from service.db.values import JobSpec, JobState
+from service.db.values import JobState
 from tuner.client import wire
 
 logger = logging.getLogger(__name__)
@@ -42,21 +40,10 @@ def submit(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> wire.JobView:
     """Submit a job, or join the active one that asks for the same."""
-    store = services.store
-    spec = _spec(request, services, submitter)
-    job, created = store.submit_job(spec, idempotency_key=idempotency_key)
-    if created:
-        services.load.job_added()
-        services.metrics.jobs_submitted.inc()
-        logger.info(
-            "Job %s is submitted",
-            job.job_id,
-            extra={"action": "submit_job", "job_id": job.job_id},
-        )
-    services.events.job_changed(job.job_id)
+    job, created = submit_job(services, request, submitter, idempotency_key=idempotency_key)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"{router.prefix}/{job.job_id}"
-    return current_job_view(store, job, attached=not created)
+    return current_job_view(services.store, job, attached=not created)
 
 
 @router.get("", response_model=wire.Page[wire.JobView], dependencies=[READ])
@@ -115,27 +102,4 @@ def follow(job_id: Id, services: Context, request: Request) -> StreamingResponse
         job_events(services, job_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
-
-
-def _spec(request: wire.JobRequest, services: Services, submitter: str) -> JobSpec:
-    """Check a request and store what its job refers to."""
-    if request.budget.trials is None and request.budget.seconds is None:
-        raise InputError("a budget needs 'trials', 'seconds' or both")
-    if request.space not in SPACES:
-        raise InputError(f"space {request.space!r} is unknown; use one of {', '.join(SPACES)}")
-    services.load.check_room()
-    target = services.resolver.target(request.target)
-    workload = services.resolver.workload(request.workload)
-    services.store.save_target(target)
-    services.store.save_workload(workload)
-    return JobSpec(
-        workload_id=workload.workload_id,
-        target_id=target.target_id,
-        trials=request.budget.trials,
-        seconds=request.budget.seconds,
-        priority=request.priority,
-        space=request.space,
-        seed=request.seed,
-        submitter=submitter,
     )
