@@ -48,6 +48,7 @@ class _Step:
     """A job's step that is being taken here."""
 
     claim: Claim
+    trials: tuple[TuningRecord, ...]
     future: Future[tuple[wire.CandidateWire, ...]]
     attempts: int = 1
 
@@ -209,11 +210,16 @@ class Orchestrator:
             return self._finish(claim.job)
         if _spent(claim):
             return self._queue_finals(claim.job)
-        self._steps[claim.job.job_id] = _Step(claim=claim, future=self._search(claim.job))
+        trials = self._trials(claim.job)
+        self._steps[claim.job.job_id] = _Step(
+            claim=claim, trials=trials, future=self._search(claim.job, trials)
+        )
         return True
 
-    def _search(self, job: Job) -> Future[tuple[wire.CandidateWire, ...]]:
-        future = self._pool.submit(self._request(job))
+    def _search(
+        self, job: Job, trials: Sequence[TuningRecord]
+    ) -> Future[tuple[wire.CandidateWire, ...]]:
+        future = self._pool.submit(self._request(job, trials))
         # The loop sleeps until something happens; this is something.
         future.add_done_callback(lambda _: self._events.job_changed(job.job_id))
         return future
@@ -231,7 +237,7 @@ class Orchestrator:
             # The space has no more to offer.
             return self._queue_finals(job)
         candidates = [convert.candidate_from_wire(item) for item in proposed]
-        return self._queue(job, Purpose.TRIAL, candidates, self._trials(job))
+        return self._queue(job, Purpose.TRIAL, candidates, step.trials)
 
     def _search_again(self, step: _Step, error: BaseException) -> bool:
         if self._stopping.is_set():
@@ -241,10 +247,10 @@ class Orchestrator:
             reason = f"the search process died {step.attempts} times: {error}"
             return self._end(step.claim.job, reason)
         step.attempts += 1
-        step.future = self._search(step.claim.job)
+        step.future = self._search(step.claim.job, step.trials)
         return True
 
-    def _request(self, job: Job) -> StepRequest:
+    def _request(self, job: Job, trials: Sequence[TuningRecord]) -> StepRequest:
         spec = job.spec
         left = BATCH_SIZE if spec.trials is None else spec.trials - job.trials_done
         return StepRequest(
@@ -258,7 +264,7 @@ class Orchestrator:
                     candidate=convert.candidate_to_wire(record.candidate),
                     result=convert.result_to_wire(record.result),
                 )
-                for record in self._trials(job)
+                for record in trials
             ),
             count=min(BATCH_SIZE, left),
             threads=self._threads_per_step,
@@ -298,7 +304,7 @@ class Orchestrator:
     def _queue_finals(self, job: Job) -> bool:
         spec, trials = job.spec, self._trials(job)
         finalists = select_finalists(trials, self._store.best(spec.workload_id, spec.target_id))
-        self._store.set_phase(job.job_id, JobPhase.FINAL, self._owner)
+        self._store.begin_finals(job, self._owner)
         return self._queue(job, Purpose.FINAL, finalists, trials)
 
     def _finish(self, job: Job) -> bool:

@@ -157,7 +157,6 @@ class Database:
         else:
             self.writer = self._reader = create_engine(
                 self.url,
-                pool_pre_ping=True,
                 # Three processes of ours fit into PostgreSQL's usual 100 connections; whoever finds
                 # all of them in use waits. Those beyond a pool would be made for one use each.
                 pool_size=28,
@@ -190,6 +189,9 @@ class Database:
     def write(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a transaction, again if another transaction got in its way.
 
+        It is also run again where the connection was lost before the commit: one of the pool may
+        be from before a restart of the database, and asking each whether it is would cost more.
+
         Raises
         ------
         ConflictError
@@ -204,6 +206,7 @@ class Database:
 
     def _attempt(self, engine: Engine, work: Callable[[Session], T], *, commit: bool) -> T:
         for attempt in range(1, ATTEMPTS + 1):
+            committing = False
             try:
                 session = Session(
                     engine,
@@ -213,11 +216,13 @@ class Database:
                 with session:
                     result = work(session)
                     if commit:
+                        committing = True
                         session.commit()
                     return result
             except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
-                # A unique index decides races: the loser finds the winner's row next time.
-                if attempt == ATTEMPTS or not _worth_another_try(error):
+                # Whether a commit whose answer was lost took place, nobody knows.
+                lost = _lost_its_connection(error) and not committing
+                if attempt == ATTEMPTS or not (lost or _worth_another_try(error)):
                     raise self._translate(error) from error
         raise AssertionError("unreachable")
 
@@ -376,6 +381,10 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 def _lacks_schema(error: Exception, reason: str) -> bool:
     sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
     return sqlstate in _SCHEMA_SQLSTATES or reason.startswith(("no such table", "no such column"))
+
+
+def _lost_its_connection(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _worth_another_try(error: Exception) -> bool:

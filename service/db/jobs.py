@@ -160,17 +160,25 @@ class Jobs(Repository):
         return _job(session, row)
 
     @writing
-    def set_phase(self, session: Session, job_id: str, phase: JobPhase, owner: str) -> None:
-        """Say what the next batch of a job is for.
+    def begin_finals(self, session: Session, job: Job, owner: str) -> None:
+        """Say that a job's search is over, so that its next batch is one of finals.
+
+        Parameters
+        ----------
+        job : Job
+            As it was when that was decided.
 
         Raises
         ------
         NotFoundError
             There is no such job.
         ConflictError
-            `owner` does not hold it.
+            `owner` does not hold it, or its budget was raised meanwhile.
         """
-        lock_owned_job(session, job_id, owner).phase = phase
+        row = lock_owned_job(session, job.job_id, owner)
+        if (row.trials, row.seconds) != (job.spec.trials, job.spec.seconds):
+            raise _raised(job.job_id)
+        row.phase = JobPhase.FINAL
 
     @writing
     def finish_job(
@@ -187,7 +195,7 @@ class Jobs(Repository):
         """
         row = lock_owned_job(session, job_id, owner)
         if error is None and row.phase is not JobPhase.FINAL:
-            raise ConflictError(f"the budget of job {job_id} was raised: it searches again")
+            raise _raised(job_id)
         row.error = error
         _finish(session, row, JobState.DONE if error is None else JobState.FAILED)
 
@@ -303,6 +311,10 @@ def cancel_batch(session: Session, batch: BatchRow) -> None:
 
 def _unknown(job_id: str) -> NotFoundError:
     return NotFoundError(f"there is no job {job_id}")
+
+
+def _raised(job_id: str) -> ConflictError:
+    return ConflictError(f"the budget of job {job_id} was raised: it searches again")
 
 
 def _job(session: Session, row: JobRow) -> Job:

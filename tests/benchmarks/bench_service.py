@@ -56,11 +56,11 @@ class Scale:
     lookups: float = 1500.0
     workloads: int = 1000
     trials: int = 2
-    jobs_per_sec: float = 10.0
+    jobs_per_sec: float = 8.0
     submitters: int = 32
     max_active_jobs: int = 1000
     measure_secs: float = 20.0
-    limit_secs: float = 1300.0
+    limit_secs: float = 1400.0
     double_secs: float = 150.0
     ratio_secs: float = 15.0
     groups: int = 20
@@ -87,7 +87,7 @@ def main() -> None:
     """Run everything and write it down."""
     quick = os.environ.get("QUICK") == "1"
     scale = QUICK if quick else Scale()
-    print(f"this takes {'about 3' if quick else 'up to 28'} minutes", file=sys.stderr)
+    print(f"this takes {'about 3' if quick else 'up to 30'} minutes", file=sys.stderr)
     done = Checkpoint("bench-service", fresh=quick)
     load = done.part("load", lambda: under_load(scale))
     twice = replace(

@@ -32,7 +32,7 @@ from schedules.records import (
 from schedules.target import Target
 from schedules.workload import Workload
 from service.compute import SearchPool
-from service.db.values import Job, JobPhase, JobSpec, Lease, Worker
+from service.db.values import Job, JobSpec, Lease, Worker
 from service.orchestrator import Orchestrator
 from tests.browser.cost_models import add_cost_models
 from tests.integration.api_server import Server, live_server
@@ -100,7 +100,7 @@ class Site:
     def end_running_job(self) -> None:
         store, job_id = self.server.store, self.jobs["running"]
         store.claim_jobs(OWNER, TTL_SECS)
-        store.set_phase(job_id, JobPhase.FINAL, OWNER)
+        store.begin_finals(store.job(job_id), OWNER)
         store.finish_job(job_id, OWNER)
         self.server.services.events.job_changed(job_id)
 
@@ -266,7 +266,7 @@ class _Story:
                     item.candidate, (first + place) / trials, default_secs, best_secs
                 )
                 self.report(lease, worker, item.item_id, result)
-        self.store.set_phase(job.job_id, JobPhase.FINAL, OWNER)
+        self.store.begin_finals(job, OWNER)
         self.finals(job, worker, default_secs, best_secs)
 
     def finals(self, job: Job, worker: str, default_secs: float, best_secs: float) -> None:

@@ -8,7 +8,6 @@ import pytest
 from schedules.records import Purpose
 from service.db.migrate import upgrade
 from service.db.store import Store
-from service.db.values import JobPhase
 from tests.chaos.audit import Audit, audit
 from tests.chaos.leases import lease_times
 from tests.contracts.store_values import (
@@ -67,7 +66,7 @@ def test_a_record_that_nobody_measured_and_one_stored_twice_are_duplicates(url, 
             ENVIRONMENT,
             [(held.items[0].item_id, measured(2.0**-10))],
         )
-    store.set_phase(job.job_id, JobPhase.FINAL, OWNER)
+    store.begin_finals(job, OWNER)
     store.finish_job(job.job_id, OWNER)
     store.close()
     found = audit(url, [line(store, held.items[0], measurement=7)], [tmp_path])

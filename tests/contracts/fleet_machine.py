@@ -179,7 +179,7 @@ class Fleet(RuleBasedStateMachine):
     def _step(self, job_id: str, owner: str, step: str, count: int) -> None:
         store = self.store
         if step == "phase":
-            store.set_phase(job_id, JobPhase.FINAL, owner)
+            store.begin_finals(store.job(job_id), owner)
         elif step == "publish":
             store.publish(best(1.0 / (1 + len(self.leases))), owner, job_id)
         elif step in ("done", "failed"):

@@ -20,7 +20,7 @@ from schedules.records import (
 from schedules.target import Target
 from schedules.workload import OperatorCall, TensorSpec, Workload
 from service.db.store import Store
-from service.db.values import Job, JobPhase, JobSpec, Lease, Report, Worker
+from service.db.values import Job, JobSpec, Lease, Report, Worker
 
 TTL = 30.0
 OWNER = "orchestrator-1"
@@ -135,7 +135,7 @@ def claim(store: Store, owner: str = OWNER, ttl_secs: float = TTL) -> Job | None
 
 def finish(store: Store, job: Job, owner: str = OWNER) -> None:
     """End a job well, as after its finals."""
-    store.set_phase(job.job_id, JobPhase.FINAL, owner)
+    store.begin_finals(job, owner)
     store.finish_job(job.job_id, owner)
 
 

@@ -98,11 +98,21 @@ def test_a_budget_is_raised_until_it_covers_both_requests_but_never_unbounded(
 
 def test_a_raised_budget_sends_a_job_back_to_searching(store: Store) -> None:
     job = running_job(store)
-    store.set_phase(job.job_id, JobPhase.FINAL, OWNER)
+    store.begin_finals(job, OWNER)
     store.submit_job(spec(trials=10), idempotency_key=None)
     assert store.job(job.job_id).phase is JobPhase.FINAL
     store.submit_job(spec(trials=1000), idempotency_key=None)
     assert store.job(job.job_id).phase is JobPhase.SEARCH
+
+
+def test_a_budget_that_was_raised_meanwhile_is_searched_for_first(store: Store) -> None:
+    job = running_job(store)
+    store.submit_job(spec(trials=1000), idempotency_key=None)
+    with pytest.raises(ConflictError, match="raised"):
+        store.begin_finals(job, OWNER)
+    assert store.job(job.job_id).phase is JobPhase.SEARCH
+    store.begin_finals(store.job(job.job_id), OWNER)
+    assert store.job(job.job_id).phase is JobPhase.FINAL
 
 
 def test_a_budget_without_a_bound_is_refused(store: Store) -> None:
@@ -202,7 +212,7 @@ def test_a_stale_owner_can_commit_nothing(store: Store, clock: Clock) -> None:
     def attempts() -> None:
         for call in (
             lambda: enqueue(store, job),
-            lambda: store.set_phase(job.job_id, JobPhase.FINAL, OWNER),
+            lambda: store.begin_finals(job, OWNER),
             lambda: finish(store, job),
             lambda: store.finish_job(job.job_id, OWNER, error="x"),
         ):
@@ -240,7 +250,7 @@ def test_a_finished_job_stays_as_it_is(store: Store) -> None:
     assert store.cancel_job(job.job_id) == done
     for call in (
         lambda: store.finish_job(job.job_id, OWNER, error="late"),
-        lambda: store.set_phase(job.job_id, JobPhase.FINAL, OWNER),
+        lambda: store.begin_finals(job, OWNER),
         lambda: enqueue(store, job),
     ):
         with pytest.raises(ConflictError):

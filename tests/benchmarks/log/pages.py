@@ -1,4 +1,4 @@
-"""What people ask of the tuning log: each page as the REST calls that make it."""
+"""What people ask of the tuning log: pages of the dashboard, and REST calls."""
 
 import random
 import urllib.parse
@@ -58,7 +58,24 @@ def _hour_ago() -> str:
     return (datetime.now(UTC) - timedelta(hours=1)).isoformat()
 
 
+DASHBOARD: Mapping[str, Callable[[Chance], str]] = {
+    "dashboard: overview": lambda _: "/",
+    "dashboard: jobs": lambda _: "/jobs",
+    "dashboard: jobs of a target that are done": lambda of: (
+        f"/jobs?state=done&target_id={of.target()}"
+    ),
+    "dashboard: jobs by a text": lambda of: f"/jobs?q={of.operator()}",
+    "dashboard: a job": lambda of: f"/jobs/{of.job()}",
+    "dashboard: a job's failed trials": lambda of: f"/jobs/{of.job()}?show=failed",
+    "dashboard: workloads": lambda _: "/workloads",
+    "dashboard: a workload": lambda of: f"/workloads/{of.workload()}",
+    "dashboard: a target": lambda of: f"/targets/{of.target()}",
+    "dashboard: workers": lambda _: "/workers",
+    "dashboard: a worker": lambda of: f"/workers/{of.worker()}",
+}
+
 PAGES: Mapping[str, Callable[[Chance], str]] = {
+    **DASHBOARD,
     "overview: jobs": lambda _: "/v1/jobs?limit=50",
     "overview: running jobs": lambda _: "/v1/jobs?state=running",
     "overview: workers": lambda _: "/v1/workers",

@@ -5,6 +5,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -65,6 +66,39 @@ def test_a_process_that_stops_within_a_transaction_holds_nobody_up_for_long(
         with pytest.raises(DBAPIError):
             stopped.execute(hold)
     database.close()
+
+
+def test_connections_that_the_server_has_closed_are_replaced(postgres_server: str) -> None:
+    database = Database(postgres_server)
+    database.read(_backend)
+    for transact in (database.read, database.write):
+        _end_backend(postgres_server, database.read(_backend))
+        assert transact(lambda session: session.scalar(text("SELECT 7"))) == 7
+    database.close()
+
+
+def test_a_commit_whose_answer_is_lost_is_not_repeated(postgres_server: str) -> None:
+    database = Database(postgres_server)
+    runs = []
+
+    def lose_the_connection(session: Session) -> None:
+        runs.append(_backend(session))
+        _end_backend(postgres_server, runs[-1])
+
+    with pytest.raises(UnavailableError, match="does not answer"):
+        database.write(lose_the_connection)
+    assert len(runs) == 1
+    database.close()
+
+
+def _backend(session: Session) -> int:
+    return int(session.scalars(text("SELECT pg_backend_pid()")).one())
+
+
+def _end_backend(url: str, pid: int) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        # Waits up to so many milliseconds for its end.
+        connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 
 def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
