@@ -83,6 +83,8 @@ class Fleet:
         self._environment = {
             **{key: value for key, value in os.environ.items() if "TUNESMITH" not in key},
             "TUNESMITH_SEARCH_PROCESSES": str(search_processes),
+            # The candidates are numbers, from which nothing can be learned.
+            "TUNESMITH_LEARN": "false",
             **{f"TUNESMITH_{key.upper()}": str(value) for key, value in settings.items()},
             server.LEDGER: str(folder / "ledger.jsonl"),
             server.BATCH: str(batch),

@@ -30,8 +30,7 @@ def kill_servers(count: int, folder: Path, *, database: str) -> Outcome:
         made.wait_for_server()
         for number in range(_WORKERS):
             made.start_worker(f"w{number}", "--secs", "0.05", "--poll-secs", "2")
-        made.keep_busy(_JOBS, trials)
-        _wait_until_it_goes_on(made, process.pid)
+        _wait_until_it_goes_on(made, process.pid, trials)
         for kill in range(count):
             starting = kill % 4 == 3
             time.sleep(random.uniform(0, 3.0 if starting else 0.5))
@@ -40,20 +39,22 @@ def kill_servers(count: int, folder: Path, *, database: str) -> Outcome:
             process = made.start_server(fresh=fresh)
             if starting:
                 continue
-            _wait_until_it_goes_on(made, process.pid)
+            _wait_until_it_goes_on(made, process.pid, trials)
             worst_secs = max(worst_secs, time.monotonic() - started)
-            made.keep_busy(_JOBS, trials)
         made.wait_for_server()
         limit_secs = RESUME_SECS[database] if fresh else math.inf
         return made.finish().outcome(count, worst_secs=worst_secs, limit_secs=limit_secs)
 
 
-def _wait_until_it_goes_on(made: Fleet, server: int) -> None:
+def _wait_until_it_goes_on(made: Fleet, server: int, trials: int) -> None:
     """Return when a candidate is measured that this server process has queued."""
     since = made.ledger.size
+    made.wait_for_server()
     proposed: set[tuple[str, int]] = set()
 
     def goes_on() -> bool:
+        # The other jobs may all have had their trials.
+        made.keep_busy(_JOBS, trials)
         for line in made.ledger.lines("proposed", "measured", since=since):
             if line["kind"] == "measured":
                 if line["prepared"] and tuple(line["prepared"]) in proposed:
@@ -63,7 +64,7 @@ def _wait_until_it_goes_on(made: Fleet, server: int) -> None:
                 proposed.update((line["job"], n) for n in range(first, first + line["count"]))
         return False
 
-    wait_for(goes_on, "a measurement that the new server has queued")
+    wait_for(goes_on, "a measurement that the new server has queued", every_secs=0.1)
 
 
 FAULTS = tuple(
