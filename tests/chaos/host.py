@@ -25,7 +25,7 @@ from tuner.measure.bench import Deadlines
 from tuner.measure.forked import ForkedChild
 from tuner.measure.kernel import Assignment
 
-DEADLINES = Deadlines(build_secs=6.0, run_secs=1.5)
+DEADLINES = Deadlines(build_secs=6.0, run_secs=4.0)
 
 
 def _segfault() -> None:
@@ -60,8 +60,10 @@ def main() -> None:
 
     def serve_or_fail(assignment: Assignment, commands: BinaryIO, answers: BinaryIO) -> None:
         made = prepared(assignment.trace)
-        fault = None if made is None else fault_of(made[1])
-        if made is None or fault is None:
+        if made is None:
+            return serve(assignment, commands, answers)
+        fault = fault_of(made[1])
+        if fault is None:
             return serve(replace(assignment, trace=DEFAULT_TRACE), commands, answers)
         deadline_secs = DEADLINES.build_secs
         if is_built_first(made[1]):
