@@ -1,15 +1,17 @@
 """The oracle itself: it has to see what is wrong."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from schedules.errors import ConflictError
 from schedules.records import Purpose
 from service.db.migrate import upgrade
 from service.db.store import Store
 from tests.chaos.audit import Audit, audit
-from tests.chaos.leases import lease_times
+from tests.chaos.leases import IS_DONE, lease_times
 from tests.contracts.store_values import (
     ENVIRONMENT,
     OWNER,
@@ -17,6 +19,7 @@ from tests.contracts.store_values import (
     enqueue,
     lease,
     measured,
+    report_all,
     running_job,
     worker,
 )
@@ -86,13 +89,28 @@ def test_a_result_that_was_never_posted_is_seen(url, tmp_path):
 
 
 def test_leases_that_end_early_or_never_are_seen():
-    def call(kind: str, sent: float, status: str = "ok") -> dict[str, Any]:
-        told = {"ttl_secs": 2.0} if status == "ok" else {}
-        key = {"lease": "l", "epoch": 1, "kind": kind, "status": status}
-        return {**key, **told, "sent": sent, "at": sent + 0.1}
+    def call(kind: str, sent: float, told: str = "") -> dict[str, Any]:
+        status = {"status": "ServerConflictError", "told": told} if told else {"status": "ok"}
+        key = {"lease": "l", "epoch": 1, "kind": kind, "ttl_secs": 2.0}
+        return {**key, **status, "sent": sent, "at": sent + 0.1}
 
-    refused = "ServerConflictError"
+    refused = "lease l is lost (leased, epoch 2)"
     good = lease_times([call("lease", 0), call("heartbeat", 1), call("heartbeat", 4, refused)])
     assert (good.leases, good.stale, good.early) == (1, 0, 0)
     assert lease_times([call("lease", 0), call("heartbeat", 1, refused)]).early == 1
     assert lease_times([call("lease", 0), call("heartbeat", 3)]).stale == 1
+
+
+def test_a_lease_whose_work_is_done_may_end_before_its_time(url: str):
+    store = Store.open(url)
+    job, me = running_job(store), worker(store)
+    enqueue(store, job, 1)
+    held = lease(store, me)
+    report_all(store, held, me)
+    with pytest.raises(ConflictError, match=re.escape(IS_DONE)) as refused:
+        store.heartbeat(held.lease_id, held.epoch, 2.0)
+    store.close()
+    key = {"lease": held.lease_id, "epoch": held.epoch, "ttl_secs": 2.0}
+    granted = {**key, "kind": "lease", "status": "ok", "sent": 0.0, "at": 0.1}
+    told = {"status": "ServerConflictError", "told": str(refused.value)}
+    assert lease_times([granted, {**key, **told, "kind": "heartbeat", "at": 1.0}]).early == 0

@@ -129,7 +129,7 @@ class WatchedConnection(Connection):
                     facts["items"] = len(told["items"])
             return answer
         except Exception as error:
-            facts["status"] = type(error).__name__
+            facts |= {"status": type(error).__name__, "told": str(error)}
             raise
         finally:
             if "lease" in facts:
