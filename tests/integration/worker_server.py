@@ -103,6 +103,7 @@ class LeaseServer:
         self.check_secs = 3600.0
         self.hold_secs = 0.02
         self.heartbeats = 0
+        self.heartbeat_secs = 0.0
         self.command = "continue"
         self.lease_lost = False
         self.ttl_secs = 30.0
@@ -192,7 +193,7 @@ class LeaseServer:
             return 201, {
                 "worker_id": f"w{self.workers}",
                 "target_id": "t",
-                "heartbeat_secs": self.ttl_secs / 3,
+                "heartbeat_secs": self.heartbeat_secs or self.ttl_secs / 3,
             }
         if name == "checks":
             self.checks.append(body)

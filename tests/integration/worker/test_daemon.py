@@ -44,11 +44,13 @@ def test_it_waits_for_a_server_that_is_not_there_yet(server, run):
 @pytest.mark.parametrize("status", [0, 503])
 @pytest.mark.parametrize("call", ["workers", "checks", "lease", "results", "heartbeat"])
 def test_answers_that_fail_for_a_while_lose_nothing(server, run, call, status):
-    server.batches = [["a", "b"], ["c"]]
-    server.ttl_secs = 0.9
+    server.batches = [["a", "b", "c"], ["d"]]
+    server.ttl_secs = 6.0
+    server.heartbeat_secs = 0.05
     server.fail_next = {call: [status, status]}
-    run(FakeMeasurer(0.2), max_batches=2)
-    assert sorted(server.results) == ["a", "b", "c"]
+    run(FakeMeasurer(0.1), max_batches=2)
+    assert sorted(server.results) == ["a", "b", "c", "d"]
+    assert server.fail_next == {call: []}
 
 
 def test_results_wait_in_the_spool_while_the_server_is_away(server, run):
@@ -264,11 +266,14 @@ HTML = b"<html>back in a minute</html>"
 
 @pytest.mark.parametrize("call", ["checks", "lease", "heartbeat", "results"])
 def test_what_a_proxy_answers_in_the_servers_place_changes_nothing(server, run, tmp_path, call):
-    server.batches = [["a", "b"]]
-    server.ttl_secs = 0.9
+    items = list("abcdefgh")
+    server.batches = [items]
+    server.ttl_secs = 6.0
+    server.heartbeat_secs = 0.05
     server.fail_next = {call: [Answer(status, HTML) for status in (200, 302, 401, 404, 409, 502)]}
-    run(FakeMeasurer(0.2), max_batches=None, leave_when_idle=True)
-    assert sorted(server.results) == ["a", "b"]
+    run(FakeMeasurer(0.1), max_batches=None, leave_when_idle=True)
+    assert sorted(server.results) == items
+    assert server.fail_next == {call: []}
     assert server.workers == 1
     assert list(tmp_path.glob("*.rejected")) == []
 
