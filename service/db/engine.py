@@ -130,7 +130,8 @@ class Database:
     """Engines of one database; safe to share between threads.
 
     SQLite has one connection that writes, guarded by a lock, and others that only read: several
-    writing connections can corrupt a WAL file before SQLite 3.51.3. PostgreSQL has one pool.
+    writing connections can corrupt a WAL file before SQLite 3.51.3. PostgreSQL has a pool for
+    transactions and one for reads.
 
     Parameters
     ----------
@@ -155,27 +156,22 @@ class Database:
             self.writer = _sqlite_engine(self.url, "BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
             self._reader = _sqlite_engine(self.url, "BEGIN", pool_size=8, max_overflow=56)
         else:
-            self.writer = self._reader = create_engine(
-                self.url,
-                # Three processes of ours fit into PostgreSQL's usual 100 connections; whoever finds
-                # all of them in use waits. Those beyond a pool would be made for one use each.
-                pool_size=28,
-                max_overflow=0,
-                json_serializer=_to_json,
-                connect_args={"connect_timeout": 10},
+            # Three processes of ours fit into PostgreSQL's usual 100 connections.
+            self.writer = _postgresql_engine(self.url, pool_size=16)
+            # At PostgreSQL's isolation each statement has its own snapshot anyway; without a
+            # transaction around them, reads need no messages that begin and end it.
+            self._reader = _postgresql_engine(
+                self.url, pool_size=12, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
             )
-            event.listen(self.writer, "connect", _limit_idle_transactions)
-            event.listen(self.writer, "handle_error", _note_ended_connection)
 
     def close(self) -> None:
         """Close all connections."""
         # The writer goes last, so that SQLite's closing checkpoint is its own.
-        if self._reader is not self.writer:
-            self._reader.dispose()
+        self._reader.dispose()
         self.writer.dispose()
 
     def read(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in a transaction that is thrown away afterwards.
+        """Run `work`, which changes nothing. Each of its statements may see a later state.
 
         Raises
         ------
@@ -271,7 +267,7 @@ R = TypeVar("R", bound=_HasDatabase)
 def reading(
     method: Callable[Concatenate[R, Session, P], T],
 ) -> Callable[Concatenate[R, P], T]:
-    """Make a method one read transaction; callers do not pass the session."""
+    """Make a method one read; callers do not pass the session."""
 
     @wraps(method)
     def transaction(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -344,6 +340,21 @@ def _sqlite_engine(url: URL, begin: str, *, pool_size: int, max_overflow: int) -
 
     event.listen(engine, "connect", connect)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _postgresql_engine(url: URL, *, pool_size: int, **options: Any) -> Engine:
+    engine = create_engine(
+        url,
+        # Whoever finds all connections in use waits: further ones would be made for one use each.
+        pool_size=pool_size,
+        max_overflow=0,
+        json_serializer=_to_json,
+        connect_args={"connect_timeout": 10},
+        **options,
+    )
+    event.listen(engine, "connect", _limit_idle_transactions)
+    event.listen(engine, "handle_error", _note_ended_connection)
     return engine
 
 
