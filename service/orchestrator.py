@@ -33,6 +33,11 @@ from tuner.session import BATCH_SIZE
 logger = logging.getLogger(__name__)
 
 TICK_SECS = 0.5
+TICK_AT_MOST_SECS = 1.0
+"""After so long a tick takes no more jobs: overdue leases and ended searches wait for the next."""
+PAUSE_SECS = 0.25
+"""A busy fleet wakes the loop all the time: it rests as long as it worked, but no longer than this,
+and takes together what has happened meanwhile."""
 OWNER_TTL_SECS = 20.0
 SEARCH_ATTEMPTS = 3
 STEPS_PER_PROCESS = 2
@@ -116,16 +121,15 @@ class Orchestrator:
         self._let_go()
         with self._events.watch_jobs() as waiter:
             while not self._stopping.is_set():
-                started = time.monotonic()
+                more, started = False, time.monotonic()
                 try:
-                    self.tick()
+                    more = self.tick()
                 except UnavailableError as error:
                     logger.warning("the database does not answer: %s", error)
                 except Exception:
                     logger.exception("an orchestrator tick failed; trying again")
-                # A busy fleet wakes the loop all the time: leave others half of the database.
-                self._stopping.wait(time.monotonic() - started)
-                waiter.wait(TICK_SECS)
+                self._stopping.wait(min(time.monotonic() - started, PAUSE_SECS))
+                waiter.wait(0.0 if more else TICK_SECS)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -135,8 +139,9 @@ class Orchestrator:
         except TunesmithError as error:
             logger.warning("jobs could not be handed over: %s", error)
 
-    def tick(self) -> None:
-        """Take every step that can be taken now."""
+    def tick(self) -> bool:
+        """Take the steps that can be taken now; tell whether time was too short for all of them."""
+        started = time.monotonic()
         self._store.expire_leases()
         for worker_id in self._store.judge_workers():
             logger.warning(
@@ -153,6 +158,9 @@ class Orchestrator:
             for claim in claims:
                 self._take(claim, self._begin)
                 self._renew()
+            if time.monotonic() - started > TICK_AT_MOST_SECS:
+                return True
+        return False
 
     def _renew(self) -> None:
         """Keep the steps' jobs, also where a slow database makes one tick as long as a hold."""
