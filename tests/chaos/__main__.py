@@ -1,18 +1,22 @@
 """Runs all faults in full and reports them: ``python -m tests.chaos [--only NAME] [--fresh]``."""
 
 import argparse
-import dataclasses
+import json
 import os
+import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.report import Checkpoint, Table, publish
 from tests.chaos.fault import Fault, Outcome
 from tests.chaos.registry import FAULTS
+
+AT_ONCE = 3
+"""So many faults are injected beside each other: they mostly wait."""
 
 TEXT = """
 Every fault is injected into real processes: `tunesmith serve` with prepared candidates in place of
@@ -21,6 +25,7 @@ die), real HTTP, SQLite and PostgreSQL. Each measurement is first written to an 
 outside the product. At the end ledger and database are compared: *lost* is a measurement without
 its record, *duplicated* a fact that is stored or counted twice or a step that was taken twice,
 *orphaned* what nobody can finish any more: a batch, job, spooled result, process or device.
+The faults share the machine, {at_once} at a time; the times to recover are those of a busy one.
 """
 COLUMNS = (
     "fault",
@@ -51,21 +56,19 @@ def main() -> int:
         parser.error(f"no such fault; there are: {', '.join(fault.name for fault in FAULTS)}")
     in_part = quick or len(chosen) < len(FAULTS) or options.faults is not None
     if not quick:
-        minutes = sum(fault.full_secs for fault in chosen) / 60
+        minutes = sum(fault.full_secs for fault in chosen) / 60 / AT_ONCE
         print(f"{len(chosen)} faults; in full about {minutes:.0f} minutes", flush=True)
-    checkpoint = Checkpoint("chaos", fresh=options.fresh)
-    rows, outcomes = [], []
-    for fault in chosen:
-        count = options.faults or (fault.shrunk if quick else fault.full)
-        part = checkpoint.part(f"{fault.name} {count}", partial(_run, fault, count))
-        outcome = Outcome(**part["outcome"])
-        outcomes.append(outcome)
-        rows.append(_row(fault, outcome, part["took_secs"]))
-        print(f"{'ok' if outcome.passed else 'FAILED'}: {fault.name}: {outcome}", flush=True)
+    counts = {fault: options.faults or (fault.shrunk if quick else fault.full) for fault in chosen}
+    found = dict(_injected(counts, Checkpoint("chaos", fresh=options.fresh)))
+    outcomes = [Outcome(**found[fault]["outcome"]) for fault in chosen]
+    rows = [
+        _row(fault, outcome, found[fault]["took_secs"])
+        for fault, outcome in zip(chosen, outcomes, strict=True)
+    ]
     publish(
         "chaos",
         title="Faults",
-        text=TEXT,
+        text=TEXT.format(at_once=AT_ONCE),
         tables=[Table(title="What they did", columns=COLUMNS, rows=rows)],
         keys={
             "faults": sum(outcome.faults for outcome in outcomes),
@@ -79,11 +82,33 @@ def main() -> int:
     return 0 if all(outcome.passed for outcome in outcomes) else 1
 
 
+def _injected(
+    counts: Mapping[Fault, int], checkpoint: Checkpoint
+) -> Iterator[tuple[Fault, dict[str, Any]]]:
+    """Inject faults, the longest first, and give what came of each as it ends."""
+    longest_first = sorted(counts, key=lambda fault: -fault.full_secs)
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as threads:
+        running = {
+            threads.submit(
+                checkpoint.part,
+                f"{fault.name} {counts[fault]}",
+                partial(_run, fault, counts[fault]),
+            ): fault
+            for fault in longest_first
+        }
+        for ended in as_completed(running):
+            fault, part = running[ended], ended.result()
+            outcome = Outcome(**part["outcome"])
+            print(f"{'ok' if outcome.passed else 'FAILED'}: {fault.name}: {outcome}", flush=True)
+            yield fault, part
+
+
 def _run(fault: Fault, count: int) -> dict[str, Any]:
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        outcome = fault.run(count, Path(folder))
-    return {"outcome": dataclasses.asdict(outcome), "took_secs": time.monotonic() - began}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.chaos.alone", fault.name, str(count)]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    outcome = json.loads(printed.splitlines()[-1])
+    return {"outcome": outcome, "took_secs": time.monotonic() - began}
 
 
 def _row(fault: Fault, outcome: Outcome, took_secs: float) -> list[str | int | float]:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from service.db.store import Store
 from tests.chaos import server
 from tests.chaos.audit import Audit, audit
 from tests.chaos.ledger import Ledger
+from tests.chaos.port import Port
 from tests.chaos.worker import TARGET
 from tests.chaos.zygote import Process, zygote
 from tests.integration.api_server import FakeParser
@@ -77,7 +77,8 @@ class Fleet:
     ) -> None:
         self.folder = folder
         self.database_url = database_url
-        self.port = _free_port()
+        self._port = Port()
+        self.port = self._port.number
         self.url = f"http://127.0.0.1:{self.port}"
         self.ledger = Ledger(folder / "ledger.jsonl")
         self._environment = {
@@ -217,6 +218,7 @@ class Fleet:
             process.wait()
         self._http.close()
         self.ledger.close()
+        self._port.close()
 
     # --- jobs ------------------------------------------------------------------------------------
 
@@ -369,10 +371,3 @@ def wait_for(
 def operator_args(number: int) -> dict[str, int]:
     """Return the arguments of the n-th job's workload."""
     return {"n": 16 + number, "m": 16, "k": 16}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

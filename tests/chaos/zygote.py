@@ -1,7 +1,8 @@
 """Starts Python processes by forking one that has the product imported: in a moment, not seconds.
 
 A process that is started so has run nothing before. Run as ``python -m tests.chaos.zygote``, it
-reads one JSON request a line and answers each with one line.
+reads one JSON request a line and answers each with one line. At the end of its input, which also
+comes when its parent was killed, it kills what it has started.
 """
 
 import atexit
@@ -101,7 +102,7 @@ class Zygote:
             return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
-        """End it; what it has started goes on."""
+        """End it and what it has started."""
         self._process.communicate()
 
 
@@ -117,15 +118,21 @@ def main() -> None:
     """Answer requests until the input ends."""
     for name in _PRELOADED:
         import_module(name)
+    running: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
         if "poll" in request:
             answer = _poll(request["poll"])
+            if answer is not None:
+                running.discard(request["poll"])
         else:
             answer = os.fork()
             if answer == 0:
                 _become(request["start"], request["environment"], request["log"])
+            running.add(answer)
         print(json.dumps(answer), flush=True)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _poll(pid: int) -> int | None:
