@@ -44,7 +44,7 @@ acceptance: $(STAMP) ## the slow tests: tune every operator over REST (some 25 m
 screenshots: $(STAMP) ## pictures of the dashboard's pages into docs/images (a minute; needs Chromium)
 	$(BIN)/pytest -q tests/browser --screenshots docs/images
 
-chaos: $(STAMP) ## inject every fault and count what is lost (resumable; QUICK=1: a few of each)
+chaos: $(STAMP) ## inject every fault and count what is lost (half an hour, resumable; QUICK=1: a few of each)
 	$(BIN)/python -W ignore -m tests.chaos
 
 bench-measure: $(STAMP) ## the measurement engine beside stock MetaSchedule's (an hour; QUICK=1: 5 minutes)
@@ -53,7 +53,7 @@ bench-measure: $(STAMP) ## the measurement engine beside stock MetaSchedule's (a
 bench-search: $(STAMP) ## the search beside MetaSchedule's, on one space and one measurer (4 hours, resumable; QUICK=1: 3 minutes)
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_search
 
-bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (half an hour; QUICK=1: 3 minutes)
+bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (40 minutes; QUICK=1: 3 minutes)
 	$(BIN)/python -m tests.benchmarks.bench_service
 
 bench-log: $(STAMP) ## the tuning log with ten million records (15 minutes, 20 GB of disk; QUICK=1: 1 minute)

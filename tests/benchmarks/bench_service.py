@@ -34,8 +34,9 @@ batch is measured for {measure_secs} s on average. At most {max_active_jobs} job
 
 Jobs and look-ups are open loops: they are due at random times, {jobs_per_sec} jobs and {lookups}
 look-ups a second on average, the latter over {workloads} workloads whose bests change meanwhile,
-and their times count from when they were due. The time of a lease is that from the moment at which
-there was both a batch and a worker that had asked for one, to the worker's having it.
+and their times count from when they were due; they begin when all workers are registered. The
+time of a lease is that from the moment at which there was both a batch and a worker that had asked
+for one, to the worker's having it.
 
 Then the same with twice the workers, jobs and look-ups a second. Last, look-ups per second in a
 closed loop of {connections} connections, one product after another on an otherwise idle machine,
@@ -56,11 +57,11 @@ class Scale:
     lookups: float = 1500.0
     workloads: int = 1000
     trials: int = 2
-    jobs_per_sec: float = 8.0
+    jobs_per_sec: float = 6.0
     submitters: int = 32
     max_active_jobs: int = 1000
     measure_secs: float = 20.0
-    limit_secs: float = 1400.0
+    limit_secs: float = 1800.0
     double_secs: float = 150.0
     ratio_secs: float = 15.0
     groups: int = 20
@@ -87,8 +88,8 @@ def main() -> None:
     """Run everything and write it down."""
     quick = os.environ.get("QUICK") == "1"
     scale = QUICK if quick else Scale()
-    print(f"this takes {'about 3' if quick else 'up to 30'} minutes", file=sys.stderr)
-    done = Checkpoint("bench-service", fresh=quick)
+    print(f"this takes {'about 3' if quick else 'up to 40'} minutes", file=sys.stderr)
+    done = Checkpoint("bench-service-quick" if quick else "bench-service", fresh=quick)
     load = done.part("load", lambda: under_load(scale))
     twice = replace(
         scale,
@@ -130,16 +131,18 @@ def under_load(scale: Scale) -> dict[str, Any]:
             secs=2 * scale.limit_secs,
             connections=LOOKUP_CONNECTIONS,
         )
-        before, started = running.cpu_secs(), time.monotonic()
         samples = []
-        with site.client("fleet", fleet) as workers, site.client("lookups", lookups) as pipelines:
-            while workers.poll() is None:
-                samples.append(asdict(running.sample()))
-                time.sleep(SAMPLE_SECS)
-            took_secs = time.monotonic() - started
-            after = running.cpu_secs()
-            looked = site.report_of(pipelines)
-            worked = site.report_of(workers)
+        with site.client("fleet", fleet) as workers:
+            site.wait_for_line(workers)
+            before, started = running.cpu_secs(), time.monotonic()
+            with site.client("lookups", lookups) as pipelines:
+                while workers.poll() is None:
+                    samples.append(asdict(running.sample()))
+                    time.sleep(SAMPLE_SECS)
+                took_secs = time.monotonic() - started
+                after = running.cpu_secs()
+                looked = site.report_of(pipelines)
+                worked = site.report_of(workers)
     return {
         "fleet": worked,
         "lookups": looked,

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,17 +41,19 @@ class Checkpoint:
     Parameters
     ----------
     name : str
-        Of the run.
+        Of the run; a shrunk one has another name than a full one.
     fresh : bool
         Forget what an earlier run finished.
 
     Notes
     -----
     Parts are remembered for one commit only: a change of the code makes them worthless.
+    Thread-safe.
     """
 
     def __init__(self, name: str, *, fresh: bool = False) -> None:
         self._path = ROOT / "build" / "benchmarks" / f"{name}-{_commit()}.json"
+        self._lock = threading.Lock()
         self._parts: dict[str, Any] = {}
         if self._path.exists() and not fresh:
             self._parts = json.loads(self._path.read_text(encoding="utf-8"))
@@ -62,12 +65,16 @@ class Checkpoint:
     def part(self, name: str, run: Callable[[], Any]) -> Any:
         """Return a part's result, which is plain JSON data, running it if it is not known yet."""
         if name not in self._parts:
-            self._parts[name] = run()
+            self._keep(name, run())
+        return self._parts[name]
+
+    def _keep(self, name: str, result: Any) -> None:
+        with self._lock:
+            self._parts[name] = result
             self._path.parent.mkdir(parents=True, exist_ok=True)
             partial = self._path.with_suffix(".partial")
             partial.write_text(json.dumps(self._parts), encoding="utf-8")
             partial.replace(self._path)
-        return self._parts[name]
 
 
 def publish(

@@ -2,6 +2,7 @@
 
 Run as ``python -m tests.benchmarks.service.fleet``; the first line of its input is the JSON of a
 `Fleet`. The workers speak the daemon's protocol; what they lack is a device: measuring is sleeping.
+A first line says when all are registered; from then on jobs come and everything is timed.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import uvloop
 
 from tests.benchmarks.service.client import Connection, Tally
 
+REGISTERED = "registered"
 WAIT_SECS = 20.0
 REGISTER_AT_ONCE = 16
 ENVIRONMENT = {"cpu": "simulated", "cores": 2}
@@ -80,6 +82,7 @@ class Simulation:
         workers = [asyncio.create_task(self._work(n)) for n in range(self._fleet.workers)]
         watch = asyncio.create_task(self._all_registered.wait())
         await asyncio.wait([watch, *workers], return_when=asyncio.FIRST_COMPLETED)
+        print(REGISTERED, flush=True)
         self._started = time.monotonic()
         self._tally.begin()
         submitters = [asyncio.create_task(self._submit()) for _ in range(self._fleet.submitters)]

@@ -213,6 +213,12 @@ def client(module: str, config: Any) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
+def wait_for_line(process: "subprocess.Popen[str]") -> None:
+    """Wait until a load generator prints a line, or ends."""
+    assert process.stdout is not None
+    process.stdout.readline()
+
+
 def report_of(process: "subprocess.Popen[str]") -> Any:
     """End a load generator and return what it reports."""
     output, _ = process.communicate()
