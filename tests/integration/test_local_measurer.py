@@ -11,6 +11,7 @@ import pytest
 from schedules.ir import workload_from_call, workload_from_ir
 from schedules.operators import find_operator
 from schedules.records import (
+    DEFAULT_TRACE,
     Candidate,
     FailureKind,
     Purpose,
@@ -266,6 +267,36 @@ def test_the_reference_kernel_is_that_of_its_version():
         ("9c99c558d3fa", "42c0710c50e9"),
         (240, 0.004, 40),
     )
+
+
+def test_with_cores_to_build_on_the_next_is_built_while_one_is_timed(target, matmul):
+    whole = os.sched_getaffinity(0)
+    if len(whole) == 1:
+        pytest.skip("the one core is timed")
+    core = min(whole)
+    part = Target.parse({**target.as_dict(), "num-cores": 1})
+    broken = '[[["GetSBlock",[],["nowhere","main"],["b0"]]],[]]'
+    traces = (PARALLEL, broken, DEFAULT_TRACE, PARALLEL.replace('"l2"', '"l3"'))
+    batch = MeasureBatch(
+        workload=matmul, target=part, candidates=tuple(candidate(trace) for trace in traces)
+    )
+    before = children()
+    os.sched_setaffinity(0, {core})
+    try:
+        bench = Bench(builders=1, deadlines=Deadlines(), build_cores=frozenset(whole - {core}))
+        results = bench.measure(batch, seed=1)
+        first = next(results)
+        # The first is through, the second was started before it was timed, the others wait.
+        assert len(children() - before) == 1
+        found = {item.place: item for item in (first, *results)}
+    finally:
+        os.sched_setaffinity(0, whole)
+    assert {place: failure_of(item) for place, item in found.items()} == {
+        **dict.fromkeys((0, 2, 3)),
+        1: FailureKind.INVALID,
+    }
+    assert found[0].result.conditions["builds"] == "beside"
+    assert children() == before
 
 
 def test_a_host_on_some_cores_measures_on_those_only(matmul):

@@ -10,6 +10,7 @@ import click
 from tuner import logs
 from tuner.cli.options import read_token, server_options
 from tuner.client.http import Connection
+from tuner.measure.cores import parse_cores
 from tuner.measure.local import LocalMeasurer
 from tuner.worker.daemon import WorkerConfig, WorkerDaemon
 from tuner.worker.devices import Device, parse_devices
@@ -34,6 +35,11 @@ from tuner.worker.parent import run_devices
     "are workers of their own, named NAME/DEVICE.",
 )
 @click.option("--builders", type=click.IntRange(min=1), help="Parallel builds [default: cores].")
+@click.option(
+    "--build-cores",
+    metavar="LIST",
+    help="Build on these cores while others are timed [default: on the timed ones, before].",
+)
 @click.option("--max-batches", type=click.IntRange(min=1), help="Leave after so many batches.")
 @click.option("--once", is_flag=True, help="Measure one batch at most; leave if there is none.")
 @click.option(
@@ -56,6 +62,7 @@ def worker(
     state_dir: Path | None,
     devices: tuple[str, ...],
     builders: int | None,
+    build_cores: str | None,
     max_batches: int | None,
     once: bool,
     log_level: str,
@@ -67,7 +74,12 @@ def worker(
     """
     logs.configure(log_level.upper(), log_format)
     token = read_token(token_file)
-    owned = parse_devices(devices, os.sched_getaffinity(0), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    owned = parse_devices(
+        devices,
+        os.sched_getaffinity(0),
+        os.environ.get("CUDA_VISIBLE_DEVICES"),
+        None if build_cores is None else parse_cores(build_cores),
+    )
     host_name = name or socket.gethostname()
 
     def run(device: Device) -> None:
@@ -81,7 +93,9 @@ def worker(
         device.occupy()
         with (
             Connection(server, token=token) as connection,
-            LocalMeasurer(builders=builders, device=device.runs_on) as measurer,
+            LocalMeasurer(
+                builders=builders, device=device.runs_on, build_cores=device.build_cores
+            ) as measurer,
         ):
             WorkerDaemon(connection, measurer, config).run()
 

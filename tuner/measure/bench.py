@@ -1,12 +1,13 @@
-"""Measuring one batch in forked children: builds on all cores, then timing alone.
+"""Measuring one batch in forked children, which build and are then timed one at a time.
 
-Building and timing never overlap. Every candidate has a child of its own, which builds it and then
-waits; so one that crashes or hangs costs itself only, and finals can be interleaved.
+Every candidate has a child of its own, which builds it and then waits; so one that crashes or hangs
+costs itself only, and finals can be interleaved. Where there are cores that nothing is timed on,
+trials are timed while others are built there; otherwise building and timing never overlap.
 """
 
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -99,6 +100,8 @@ class Bench:
         See `tuner.measure.forked.ForkedChild`.
     device : str
         Where ``cuda`` targets run, as in ``cuda:0``.
+    build_cores : frozenset of int or None
+        Cores to build trials on while others are timed; None builds a batch before it is timed.
     """
 
     def __init__(
@@ -108,8 +111,10 @@ class Bench:
         deadlines: Deadlines,
         interrupt: int | None = None,
         device: str = "cpu",
+        build_cores: frozenset[int] | None = None,
     ) -> None:
         self._device = device
+        self._build_cores = build_cores
         self._builders = builders
         self._deadlines = deadlines
         self._interrupt = interrupt
@@ -122,11 +127,17 @@ class Bench:
             # Once for all children.
             intrinsics.register_named(candidate.trace)
         entries: list[Entry] = []
+        built = self._built(batch, entries)
+        trials = batch.purpose is Purpose.TRIAL
         try:
-            for entry in self._built(batch, entries):
-                yield self._measured(entry)
+            if trials and self._build_cores is not None:
+                yield from self._run_trials(batch, built)
+                return
+            for entry in built:
+                if entry.failure is not None:
+                    yield self._measured(entry)
             waiting = [entry for entry in entries if entry.failure is None]
-            if batch.purpose is Purpose.TRIAL:
+            if trials:
                 yield from self._run_trials(batch, waiting)
             else:
                 yield from self._run_finals(batch, waiting, seed)
@@ -156,22 +167,29 @@ class Bench:
     # --- builds ----------------------------------------------------------------------------------
 
     def _built(self, batch: MeasureBatch, entries: list[Entry]) -> Iterator[Entry]:
-        """Build all candidates, `builders` at a time; yield those that failed."""
+        """Build all candidates, `builders` at a time; yield each when it is built or has failed."""
         pending = list(enumerate(batch.candidates))
         building: dict[int, float] = {}
         finished_secs: list[float] = []
-        while pending or building:
-            while pending and len(building) < self._builders:
-                place, candidate = pending.pop(0)
+
+        def start_more() -> None:
+            finished = _readable(entries[place] for place in building)
+            free = self._builders - len(building) + len(finished)
+            for place, candidate in pending[:free]:
                 entries.append(self._entry(batch, place, candidate))
                 building[place] = time.monotonic()
+            del pending[:free]
+
+        start_more()
+        while building:
             allowed_secs = self._deadlines.of_build(finished_secs)
             entry = entries[self._next_built(entries, building, allowed_secs)]
             entry.take_build(building.pop(entry.place) + allowed_secs)
-            if entry.failure is not None:
-                yield entry
-            elif entry.build_secs is not None:
+            if entry.build_secs is not None:
                 finished_secs.append(entry.build_secs)
+            # Where this one is timed at once, they are built meanwhile.
+            start_more()
+            yield entry
 
     @staticmethod
     def _next_built(
@@ -180,9 +198,8 @@ class Bench:
         """Wait until one of the builds has ended or is overdue, and return its place."""
         oldest = min(building, key=lambda place: building[place])
         left_secs = building[oldest] + allowed_secs - time.monotonic()
-        ready = wait_readable([entries[place].child.fileno for place in building], left_secs)
-        ended = (place for place in building if entries[place].child.fileno in ready)
-        return next(ended, oldest)
+        ready = _readable((entries[place] for place in building), left_secs)
+        return next((entry.place for entry in ready), oldest)
 
     def _entry(self, batch: MeasureBatch, place: int, candidate: Candidate) -> Entry:
         return Entry(place, candidate, self._fork(batch, batch.target, candidate.trace))
@@ -194,6 +211,7 @@ class Bench:
             trace=trace,
             threads=target.cores,
             device=self._device,
+            build_cores=self._build_cores,
         )
         wall_secs = self._deadlines.build_secs + 3 * self._deadlines.final_run_secs
         cpu_secs = int(wall_secs * target.cores)
@@ -210,17 +228,23 @@ class Bench:
 
     # --- trials ----------------------------------------------------------------------------------
 
-    def _run_trials(self, batch: MeasureBatch, entries: Sequence[Entry]) -> Iterator[Measured]:
+    def _run_trials(self, batch: MeasureBatch, entries: Iterable[Entry]) -> Iterator[Measured]:
         settle = self._settle_for(batch)
-        machine = settle() if entries else Noise.CALM
+        machine: Noise | None = None
         incumbent_secs = batch.incumbent_secs
         for entry in entries:
+            if entry.failure is not None:
+                yield self._measured(entry)
+                continue
+            machine = machine or settle()
             known = self._find_duplicate(batch, entry, incumbent_secs)
             if known is not None:
                 entry.child.close()
                 yield Measured(place=entry.place, result=known, busy_cores=None)
                 continue
             entry.note({"noise": machine.value, **self._timer_conditions(batch)})
+            if self._build_cores is not None:
+                entry.note({"builds": "beside"})
             self._run_trial(entry, incumbent_secs)
             leads = _leads(entry.result(), incumbent_secs)
             if leads and machine is not Noise.DISTURBED and settle() is not Noise.CALM:
@@ -326,6 +350,13 @@ class Bench:
         finally:
             forked.close()
         return round(float(told["overhead_secs"]) * 1e9)
+
+
+def _readable(entries: Iterable[Entry], wait_secs: float = 0.0) -> list[Entry]:
+    """Return those whose child has said something or ended, after waiting for the first."""
+    waiting = list(entries)
+    ready = wait_readable([entry.child.fileno for entry in waiting], wait_secs)
+    return [entry for entry in waiting if entry.child.fileno in ready]
 
 
 def _code_key(batch: MeasureBatch, entry: Entry) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schedules.errors import UnavailableError
+from tuner.measure.cores import format_cores
 
 LOG_LINES = 20
 STOP_SECS = 5.0
@@ -25,16 +26,26 @@ class HostConnection:
         How many candidates it builds at once; all usable cores by default.
     device : str
         What it measures on: ``cpu``, or a GPU as in ``cuda:0``.
+    build_cores : frozenset of int or None
+        Cores to build trials on while others are timed.
 
     Notes
     -----
     Not thread-safe. After `UnavailableError` the connection is closed; make a new one.
     """
 
-    def __init__(self, *, builders: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        *,
+        builders: int | None = None,
+        device: str = "cpu",
+        build_cores: frozenset[int] | None = None,
+    ) -> None:
         arguments = [sys.executable, "-m", "tuner.measure.host", device]
         if builders is not None:
-            arguments.append(str(builders))
+            arguments += ["--builders", str(builders)]
+        if build_cores is not None:
+            arguments += ["--build-cores", format_cores(build_cores)]
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,

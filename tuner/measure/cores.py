@@ -1,6 +1,10 @@
 """Sets of CPU cores, in the notation of ``taskset`` and of systemd: ``0-3,8``."""
 
-from collections.abc import Collection
+import contextlib
+import os
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from schedules.errors import InputError
 
@@ -38,3 +42,36 @@ def format_cores(cores: Collection[int]) -> str:
         else:
             runs.append((core, core))
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+@contextlib.contextmanager
+def running_on(cores: Collection[int] | None) -> Iterator[None]:
+    """Run the calling thread, and what it starts, on these cores meanwhile; None: as it is."""
+    own = os.sched_getaffinity(0)
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
+
+
+def leave_bound_cores(cores: Collection[int]) -> None:
+    """Keep the calling thread off the cores that other threads of this process are bound to.
+
+    TVM binds the threads of its pool to a core each, but not the one that calls a kernel, which
+    does its share of the work: beside one of them it may stay for good, at half the speed.
+
+    Parameters
+    ----------
+    cores : collection of int
+        Where this thread may run. If all of them are taken, nothing is done.
+    """
+    own, taken = threading.get_native_id(), set()
+    for thread in (int(path.name) for path in Path("/proc/self/task").iterdir()):
+        with contextlib.suppress(ProcessLookupError):
+            bound = os.sched_getaffinity(thread)
+            if thread != own and len(bound) == 1:
+                taken |= bound
+    if taken and set(cores) - taken:
+        os.sched_setaffinity(own, set(cores) - taken)

@@ -1,7 +1,7 @@
 """The measuring host: imports TVM once, then forks a child for every candidate and every parse.
 
-Run as ``python -m tuner.measure.host``. It reads one JSON command a line from standard input and
-writes JSON lines to standard output:
+Run as ``python -m tuner.measure.host DEVICE``. It reads one JSON command a line from standard input
+and writes JSON lines to standard output:
 
 =========  ==========================================================================
 command    answer
@@ -19,10 +19,10 @@ The host ends when its standard input does. It has one thread, and never starts 
 only so can it be forked.
 """
 
+import argparse
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -39,7 +39,7 @@ from tuner.client import convert, wire
 from tuner.client.requests import code_target
 from tuner.measure import child, cuda_build, gpu, listing
 from tuner.measure.bench import Bench, Deadlines
-from tuner.measure.cores import format_cores
+from tuner.measure.cores import format_cores, parse_cores
 from tuner.measure.forked import ChildFailedError, ForkedChild, InterruptedWaitError
 from tuner.measure.protocol import MeasureBatch
 from tuner.measure.reference import REFERENCE_VERSION
@@ -59,15 +59,29 @@ class Host:
         How many candidates are built at once.
     device : str
         What it measures on: ``cpu``, or a GPU as in ``cuda:0``.
+    build_cores : frozenset of int or None
+        Cores to build trials on while others are timed.
     """
 
-    def __init__(self, commands: int, answers: int, *, builders: int, device: str) -> None:
+    def __init__(
+        self,
+        commands: int,
+        answers: int,
+        *,
+        builders: int,
+        device: str,
+        build_cores: frozenset[int] | None = None,
+    ) -> None:
         self._device = device
         self._commands = commands
         self._answers = answers
         self._buffer = b""
         self._bench = Bench(
-            builders=builders, deadlines=Deadlines(), interrupt=commands, device=device
+            builders=builders,
+            deadlines=Deadlines(),
+            interrupt=commands,
+            device=device,
+            build_cores=build_cores,
         )
 
     def serve(self) -> None:
@@ -257,10 +271,21 @@ def main() -> None:
     os.dup2(2, 1)
     # A terminal's Ctrl-C goes to the owner, which then closes this process's input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    device, *builders = sys.argv[1:] or ["cpu"]
-    builders_count = int(builders[0]) if builders else detect.usable_cores()
+    parser = argparse.ArgumentParser(prog="python -m tuner.measure.host")
+    parser.add_argument("device")
+    parser.add_argument("--builders", type=int)
+    parser.add_argument("--build-cores", type=parse_cores)
+    options = parser.parse_args()
+    cores = len(options.build_cores or os.sched_getaffinity(0))
+    # A GPU's kernels are launched from a core, which no build should take away.
+    builders = options.builders or (cores if options.device == "cpu" else max(1, cores - 1))
     try:
-        Host(0, answers, builders=builders_count, device=device).serve()
+        Host(
+            *(0, answers),
+            builders=builders,
+            device=options.device,
+            build_cores=options.build_cores,
+        ).serve()
     except BrokenPipeError:
         return
 

@@ -32,6 +32,7 @@ from schedules.workload import Workload
 from tuner.measure import timing
 from tuner.measure.backend import Conditions, backend_for
 from tuner.measure.buffers import Buffers
+from tuner.measure.cores import leave_bound_cores, running_on
 from tuner.measure.timing import Verdict
 
 DISTINCT_VALUES = 2**16
@@ -58,6 +59,8 @@ class Assignment:
         Threads of TVM's pool: the target's cores.
     device : str
         ``cpu``, or the GPU of a ``cuda`` target, as in ``cuda:0``.
+    build_cores : frozenset of int or None
+        Where it is built; None for the cores that it runs on.
     """
 
     workload: Workload
@@ -65,6 +68,7 @@ class Assignment:
     trace: str
     threads: int
     device: str = "cpu"
+    build_cores: frozenset[int] | None = None
 
 
 class Kernel:
@@ -96,8 +100,9 @@ class Kernel:
         module = module_of(assignment.workload)
         self._cold = str((module["main"].attrs or {}).get(timing.CACHE_ATTRIBUTE)) == "cold"
         self._backend = backend_for(assignment.target, assignment.device)
-        scheduled = self._backend.schedule(assignment.trace, module)
-        self._library, self.code_id = self._backend.build(scheduled)
+        with running_on(assignment.build_cores):
+            scheduled = self._backend.schedule(assignment.trace, module)
+            self._library, self.code_id = self._backend.build(scheduled)
         self.build_secs = time.perf_counter() - started
         self._conditions: Conditions = {
             "cache": "cold" if self._cold else "warm",
@@ -171,7 +176,13 @@ class Kernel:
         """Start threads and touch pages, by one call; return its seconds."""
         if self._buffers is None:
             self._fill(seed=0, distinct=DISTINCT_VALUES)
+        return self._call_once()
+
+    def _call_once(self) -> float:
+        cores = os.sched_getaffinity(0)
         [self._call_secs] = self._call_slowly(1)
+        # The first parallel call has started TVM's threads.
+        leave_bound_cores(cores)
         return self._call_secs
 
     def _repeat(self, calls: int, repeats: int = 1, hopeless_secs: float = inf) -> dict[str, Any]:
@@ -255,7 +266,7 @@ class Kernel:
 
     def _run_once(self, seed: int) -> Buffers:
         buffers = self._fill(seed)
-        [self._call_secs] = self._call_slowly(1)
+        self._call_once()
         return buffers
 
     @property

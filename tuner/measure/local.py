@@ -24,14 +24,24 @@ class LocalMeasurer:
     Parameters
     ----------
     builders : int or None
-        How many candidates are built at once; all usable cores by default.
+        How many candidates are built at once; by default as many as there are cores to build on.
     device : str
         ``cpu``, or a GPU as in ``cuda:0``: its number among those that this process may use.
+    build_cores : frozenset of int or None
+        Cores to build trials on while others are timed: none of those that are measured. None
+        builds a batch on the measured ones before it is timed.
     """
 
-    def __init__(self, *, builders: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        *,
+        builders: int | None = None,
+        device: str = "cpu",
+        build_cores: frozenset[int] | None = None,
+    ) -> None:
         self._device = device
         self._builders = builders
+        self._build_cores = build_cores
         self._connection: HostConnection | None = None
         self._batches = 0
         self.busy_cores: dict[int, float | None] = {}
@@ -130,7 +140,9 @@ class LocalMeasurer:
     def _connected(self) -> HostConnection:
         if self._connection is None or not self._connection.alive:
             self.close()
-            self._connection = HostConnection(builders=self._builders, device=self._device)
+            self._connection = HostConnection(
+                builders=self._builders, device=self._device, build_cores=self._build_cores
+            )
         return self._connection
 
     def _measure(

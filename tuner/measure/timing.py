@@ -1,7 +1,7 @@
 """The measurement protocol: how often a kernel is called, how long, and under which conditions.
 
-Version 2. All of it holds for one process per candidate, TVM's threads on the target's cores, and
-buffers with guard zones around them.
+Version 3. All of it holds for one process per candidate, TVM's threads on the target's cores, each
+of them on its own, and buffers with guard zones around them.
 
 A trial is a race against the incumbent, the fastest trial so far. One call warms up and one shows
 the rough latency; then repeats of at least `TRIAL_REPEAT_SECS` follow. A candidate that is over

@@ -6,9 +6,11 @@
 ``cuda:0``            a GPU, by its number among those that the process may use
 ====================  ======================================================================
 
-Candidates for a GPU are built on cores, all at once: that would disturb whoever times on them, but
-neither the GPU nor other builds. So a GPU builds on the cores that no ``cpu:LIST`` beside it owns.
-It goes together with those and with other GPUs, and not with ``cpu``, which is alone by definition.
+Candidates are built on cores: that would disturb whoever times on them, but neither a GPU nor other
+builds. So a GPU builds on the cores that no ``cpu:LIST`` beside it owns, or on those that are given
+for builds. It goes together with ``cpu:LIST`` and with other GPUs, and not with ``cpu``, which is
+alone by definition. A ``cpu:LIST`` builds on its own cores, before it times, unless others are
+given for builds: on those it builds while it times.
 """
 
 import os
@@ -30,9 +32,12 @@ class CpuDevice:
     ----------
     cores : frozenset of int or None
         None for all of them.
+    build_cores : frozenset of int or None
+        Others, to build on while these are timed; shared with other devices at most.
     """
 
     cores: frozenset[int] | None = None
+    build_cores: frozenset[int] | None = None
 
     def __str__(self) -> str:
         return "cpu" if self.cores is None else f"cpu:{format_cores(self.cores)}"
@@ -52,7 +57,11 @@ class CpuDevice:
         """Names of the locks that owning it takes, in order, and whether each is exclusive."""
         if self.cores is None:
             return (("cpu", True),)
-        return (("cpu", False), *((f"cpu-core-{core}", True) for core in sorted(self.cores)))
+        return (
+            ("cpu", False),
+            *((f"cpu-core-{core}", True) for core in sorted(self.cores)),
+            *((f"cpu-core-{core}", False) for core in sorted(self.build_cores or ())),
+        )
 
     def occupy(self) -> None:
         """Confine this process, and all that it starts from now on, to the device."""
@@ -109,7 +118,10 @@ WHOLE_CPU = CpuDevice()
 
 
 def parse_devices(
-    texts: Sequence[str], usable: AbstractSet[int], visible_gpus: str | None = None
+    texts: Sequence[str],
+    usable: AbstractSet[int],
+    visible_gpus: str | None = None,
+    build_cores: frozenset[int] | None = None,
 ) -> tuple[Device, ...]:
     """Read the devices of one machine.
 
@@ -122,6 +134,8 @@ def parse_devices(
     visible_gpus : str or None
         The value of ``CUDA_VISIBLE_DEVICES``, None where it is not set. Whether there is such a GPU
         is for the driver to say, when the worker describes itself.
+    build_cores : frozenset of int or None
+        Cores to build on while others are measured.
 
     Raises
     ------
@@ -129,7 +143,7 @@ def parse_devices(
         One is not understood, is not there, or cannot be owned beside another.
     """
     # A GPU builds on what the others leave, so they are read first.
-    parts = [_parse_cpu(text, usable) for text in texts if not _names_gpu(text)]
+    parts = [_parse_cpu(text, usable, build_cores) for text in texts if not _names_gpu(text)]
     for place, part in enumerate(parts):
         for earlier in parts[:place]:
             common = (part.cores or usable) & (earlier.cores or usable)
@@ -139,6 +153,9 @@ def parse_devices(
                     "workers on one core would disturb each other's timing"
                 )
     left = frozenset(usable).difference(*(part.cores or usable for part in parts))
+    if build_cores is not None:
+        _check_build_cores(build_cores, parts, usable)
+        left = build_cores
     waiting = iter(parts)
     devices: list[Device] = []
     for text in texts:
@@ -153,7 +170,27 @@ def _names_gpu(text: str) -> bool:
     return text.partition(":")[0] == "cuda"
 
 
-def _parse_cpu(text: str, usable: AbstractSet[int]) -> CpuDevice:
+def _check_build_cores(
+    build_cores: frozenset[int], parts: Sequence[CpuDevice], usable: AbstractSet[int]
+) -> None:
+    missing = build_cores - usable
+    if missing:
+        raise InputError(
+            f"the cores {format_cores(missing)} to build on are none that this process can use; it "
+            f"may use {format_cores(usable)}"
+        )
+    for part in parts:
+        common = build_cores & (part.cores or usable)
+        if common:
+            raise InputError(
+                f"device {part} is measured on the cores {format_cores(common)}, which builds "
+                "would disturb; build on others, and give the processor as cpu:LIST without them"
+            )
+
+
+def _parse_cpu(
+    text: str, usable: AbstractSet[int], build_cores: frozenset[int] | None
+) -> CpuDevice:
     kind, colon, rest = text.partition(":")
     if kind != "cpu":
         raise InputError(
@@ -169,7 +206,7 @@ def _parse_cpu(text: str, usable: AbstractSet[int]) -> CpuDevice:
             f"device {text!r} has the cores {format_cores(missing)}, which this process cannot "
             f"use; it may use {format_cores(usable)}"
         )
-    return CpuDevice(cores=cores)
+    return CpuDevice(cores=cores, build_cores=build_cores)
 
 
 def _parse_gpu(text: str, cores: frozenset[int], visible_gpus: str | None) -> CudaDevice:

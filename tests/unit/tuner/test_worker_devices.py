@@ -1,11 +1,13 @@
+import os
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 
 import pytest
 
 from schedules.errors import ConflictError, InputError, UnavailableError
-from tuner.measure.cores import format_cores, parse_cores
+from tuner.measure.cores import format_cores, leave_bound_cores, parse_cores
 from tuner.worker.devices import CpuDevice, CudaDevice, parse_devices
 from tuner.worker.lock import DeviceLock
 
@@ -37,6 +39,28 @@ def test_core_lists_are_read_and_written_in_their_shortest_form(text, cores, sho
 def test_what_is_not_a_core_list_is_refused(text):
     with pytest.raises(InputError):
         parse_cores(text)
+
+
+def test_the_calling_thread_leaves_the_cores_that_others_are_bound_to():
+    cores = os.sched_getaffinity(0)
+    ended, bound = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        os.sched_setaffinity(0, {max(cores)})
+        bound.set()
+        ended.wait()
+
+    other = threading.Thread(target=stay)
+    other.start()
+    try:
+        bound.wait()
+        leave_bound_cores(cores)
+        # Alone on one core, there is nowhere to go.
+        assert os.sched_getaffinity(0) == (cores - {max(cores)} or cores)
+    finally:
+        os.sched_setaffinity(0, cores)
+        ended.set()
+        other.join()
 
 
 def test_devices_have_one_name_however_they_are_written():
@@ -111,6 +135,32 @@ def test_gpus_build_on_the_cores_that_no_part_of_the_processor_owns(tmp_path):
         for text in ("cpu", "cpu:4", "cuda:0"):
             with pytest.raises(ConflictError):
                 DeviceLock(tmp_path, device(text))
+
+
+def test_devices_share_the_cores_to_build_on_with_each_other_only(tmp_path):
+    build_cores = frozenset({8, 9})
+    devices = parse_devices(["cpu:0-3", "cpu:4-7", "cuda:0"], USABLE, None, build_cores)
+    assert [device.build_cores for device in devices] == [build_cores] * 3
+    with ExitStack() as stack:
+        for owned in devices:
+            stack.enter_context(DeviceLock(tmp_path, owned))
+        for text in ("cpu:8", "cpu:0"):
+            with pytest.raises(ConflictError):
+                DeviceLock(tmp_path, device(text))
+        DeviceLock(tmp_path, device("cpu:10")).release()
+
+
+@pytest.mark.parametrize(
+    ("texts", "build_cores", "message"),
+    [
+        (["cpu:0-7"], {7, 8}, "cpu:0-7 is measured on the cores 7,"),
+        (["cpu"], {3}, "cpu is measured on the cores 3,"),
+        (["cuda:0"], {15, 16}, "the cores 16 to build on are none that"),
+    ],
+)
+def test_cores_to_build_on_that_are_measured_or_missing_are_refused(texts, build_cores, message):
+    with pytest.raises(InputError, match=message):
+        parse_devices(texts, USABLE, None, frozenset(build_cores))
 
 
 def test_gpus_are_told_apart_by_what_the_driver_shows_the_process(tmp_path):
