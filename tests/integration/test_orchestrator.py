@@ -219,6 +219,21 @@ def test_a_tick_that_takes_longer_than_a_hold_keeps_its_jobs(bench, monkeypatch)
     assert bench.store.backlog() == {TARGET.target_id: 4}
 
 
+def test_a_tick_ends_in_time_and_says_that_there_is_more(bench, monkeypatch):
+    monkeypatch.setattr("service.orchestrator.TICK_AT_MOST_SECS", 0.0)
+    for number in range(4):
+        bench.store.register_worker(f"other {number}", TARGET, Environment())
+    bench.orchestrator = bench.new_orchestrator(quiet=False)
+    for seed in range(5):
+        # Their time is over when they begin: only their finals are queued.
+        bench.submit(seed=seed, trials=None, seconds=0.0)
+    assert bench.orchestrator.tick()
+    assert bench.store.backlog() == {TARGET.target_id: 2}
+    while bench.orchestrator.tick():
+        pass
+    assert bench.store.backlog() == {TARGET.target_id: 5}
+
+
 def test_a_search_process_that_dies_is_tried_again(bench, pool):
     pool.deaths = 2
     assert run(bench, bench.submit()).state is JobState.DONE
