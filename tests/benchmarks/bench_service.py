@@ -42,7 +42,8 @@ Then the same with twice the workers, jobs and look-ups a second. Last, look-ups
 closed loop of {connections} connections, one product after another on an otherwise idle machine,
 each with {groups} workloads (experiments, studies) of {records_each} records on PostgreSQL:
 Tunesmith's `GET /v1/best`; MLflow's tracking server with its own number of processes, `runs/search`
-ordered by the metric with `max_results` 1; and Optuna's `study.best_trial`, called in process on
+ordered by the metric with `max_results` 1 (of its answers a few in a thousand are a 500, which are
+not counted); and Optuna's `study.best_trial`, called in process on
 studies that are held, which spares it the network and the loading, in one thread or {connections},
 whichever is faster.
 """

@@ -25,6 +25,9 @@ from tests.benchmarks.service.lookups import Load
 PINNED = ("mlflow==3.17.2", "optuna==5.0.0", "psycopg[binary]==3.3.9")
 """Also the `bench` extra of pyproject.toml; kept out of the project's locks, as they are heavy."""
 
+MAY_FAIL = 0.01
+"""Of MLflow's look-ups: under this load a few of a thousand are a 500. Only answers count."""
+
 START_SECS = 300.0
 FILL_AT_ONCE = 8
 
@@ -63,7 +66,7 @@ def mlflow_per_sec(*, groups: int, records_each: int, secs: float, connections: 
             answer_secs=120.0,
         )
         with site.client("lookups", load) as process:
-            return answered_per_sec(site.report_of(process))
+            return answered_per_sec(site.report_of(process), may_fail=MAY_FAIL)
 
 
 def optuna_per_sec(*, groups: int, records_each: int, secs: float, threads: int) -> float:
@@ -80,13 +83,14 @@ def optuna_per_sec(*, groups: int, records_each: int, secs: float, threads: int)
     return max(found.values())
 
 
-def answered_per_sec(report: dict[str, Any]) -> float:
-    """Return the rate of look-ups; every one of them must have been answered."""
+def answered_per_sec(report: dict[str, Any], *, may_fail: float = 0.0) -> float:
+    """Return the rate of answered look-ups; no larger share of them may have failed."""
     statuses = report["statuses"]["lookup"]
-    if set(statuses) != {"200"}:
+    answered: int = statuses.get("200", 0)
+    failed = sum(statuses.values()) - answered
+    if not answered or failed > may_fail * answered:
         raise RuntimeError(f"look-ups failed: {statuses}")
-    rate: float = statuses["200"] / report["wall_secs"]
-    return rate
+    return answered / float(report["wall_secs"])
 
 
 def _database(server_url: str, name: str) -> str:
