@@ -36,7 +36,7 @@ def kernel(name: str) -> Candidate:
 def host() -> Iterator[subprocess.Popen[bytes]]:
     """One host for all tests: whatever a candidate does, the next batch is measured as ever."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.fake_cuda_host", "cuda:0", "2"],
+        [sys.executable, "-m", "tests.integration.fake_cuda_host", "cuda:0", "--builders", "2"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
