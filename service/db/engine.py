@@ -1,8 +1,6 @@
 """Connections and transactions: the one place that knows which database engine is used."""
 
-import json
 import secrets
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,12 +14,9 @@ from sqlalchemy import (
     URL,
     ColumnElement,
     Engine,
-    ExceptionContext,
     Select,
     String,
     any_,
-    create_engine,
-    event,
     func,
     literal,
     make_url,
@@ -40,9 +35,9 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import InstrumentedAttribute, QueryableAttribute, Session
 
 from schedules.errors import ConflictError, InputError, UnavailableError
+from service.db.connections import postgresql_engine, sqlite_engine
 from service.db.known import Known
 from service.db.models import Base
-from tuner.jitter import jitter
 
 ClockOffset = Callable[[], timedelta]
 P = ParamSpec("P")
@@ -50,15 +45,11 @@ T = TypeVar("T")
 Key = TypeVar("Key")
 
 WRITER_WAIT_SECS = 30.0
-SQLITE_WAIT_SECS = 10.0
-IDLE_TRANSACTION_SECS = 10.0
-"""PostgreSQL ends a transaction that does nothing for so long, and frees the rows it holds."""
 ATTEMPTS = 4
 # Deadlock, serialisation failure: PostgreSQL asks for the transaction to be run again.
 _RETRY_SQLSTATES = frozenset({"40P01", "40001"})
 # Undefined table, undefined column.
 _SCHEMA_SQLSTATES = frozenset({"42P01", "42703"})
-_IDLE_SQLSTATE = "25P03"
 _CLOCK_OFFSET = "clock_offset"
 _KNOWN = "known"
 
@@ -153,14 +144,14 @@ class Database:
         self._writer_lock: threading.Lock | None = None
         if self.url.get_backend_name() == "sqlite":
             self._writer_lock = threading.Lock()
-            self.writer = _sqlite_engine(self.url, "BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
-            self._reader = _sqlite_engine(self.url, "BEGIN", pool_size=8, max_overflow=56)
+            self.writer = sqlite_engine(self.url, "BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
+            self._reader = sqlite_engine(self.url, "BEGIN", pool_size=8, max_overflow=56)
         else:
             # Three processes of ours fit into PostgreSQL's usual 100 connections.
-            self.writer = _postgresql_engine(self.url, pool_size=16)
+            self.writer = postgresql_engine(self.url, pool_size=16)
             # At PostgreSQL's isolation each statement has its own snapshot anyway; without a
             # transaction around them, reads need no messages that begin and end it.
-            self._reader = _postgresql_engine(
+            self._reader = postgresql_engine(
                 self.url, pool_size=12, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
             )
 
@@ -307,86 +298,6 @@ def parse_url(database_url: str) -> URL:
     if backend == "sqlite" and url.database not in (None, "", ":memory:"):
         return url.set(drivername="sqlite+pysqlite")
     raise InputError(f"database {url.render_as_string(hide_password=True)!r}: {wanted}")
-
-
-def _to_json(value: object) -> str:
-    try:
-        # SQLite would take NaN and infinities, which are no JSON.
-        return json.dumps(value, allow_nan=False)
-    except ValueError as error:
-        raise InputError(f"the database cannot store this: {error}") from error
-
-
-def _sqlite_engine(url: URL, begin: str, *, pool_size: int, max_overflow: int) -> Engine:
-    engine = create_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=max_overflow,
-        json_serializer=_to_json,
-        connect_args={"check_same_thread": False},
-    )
-    read_only = begin != "BEGIN IMMEDIATE"
-
-    def connect(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver would begin transactions late and never before DDL.
-        connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT_SECS * 1000:.0f}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        if read_only:
-            connection.execute("PRAGMA query_only = ON")
-        else:
-            _use_wal(connection)
-
-    event.listen(engine, "connect", connect)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-    return engine
-
-
-def _postgresql_engine(url: URL, *, pool_size: int, **options: Any) -> Engine:
-    engine = create_engine(
-        url,
-        # Whoever finds all connections in use waits: further ones would be made for one use each.
-        pool_size=pool_size,
-        max_overflow=0,
-        json_serializer=_to_json,
-        connect_args={"connect_timeout": 10},
-        **options,
-    )
-    event.listen(engine, "connect", _limit_idle_transactions)
-    event.listen(engine, "handle_error", _note_ended_connection)
-    return engine
-
-
-def _limit_idle_transactions(connection: Any, _record: object) -> None:
-    """Let no process that was stopped in the midst of a transaction hold up all others."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECS:.0f}s'")
-    connection.commit()
-
-
-def _note_ended_connection(context: ExceptionContext) -> None:
-    """Tell the pool that PostgreSQL has ended a connection; it takes that for another error."""
-    if getattr(context.original_exception, "sqlstate", None) == _IDLE_SQLSTATE:
-        context.is_disconnect = True
-        context.invalidate_pool_on_disconnect = False
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log, waiting for others that open the same new file.
-
-    SQLite's own waiting does not cover this statement: to change the mode of a file it wants a lock
-    that it holds a weaker one for, and where two do so at once it refuses one to avoid a deadlock.
-    """
-    deadline = time.monotonic() + SQLITE_WAIT_SECS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-        time.sleep(jitter(0.005, 0.02))
 
 
 def _lacks_schema(error: Exception, reason: str) -> bool:

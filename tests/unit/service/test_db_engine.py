@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from schedules.errors import ConflictError, InputError, UnavailableError
-from service.db import engine
+from service.db import connections, engine
 from service.db.engine import Database, database_now, new_id, parse_url
 from service.db.lock import exclusive
 from service.db.paging import decode_cursor, encode_cursor
@@ -57,7 +57,7 @@ def test_a_database_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
 def test_a_process_that_stops_within_a_transaction_holds_nobody_up_for_long(
     postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "IDLE_TRANSACTION_SECS", 1.0)
+    monkeypatch.setattr(connections, "IDLE_TRANSACTION_SECS", 1.0)
     hold = text("SELECT pg_advisory_xact_lock(1)")
     database = Database(postgres_server)
     with database.writer.connect() as stopped:
