@@ -93,8 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     quick = bool(os.environ.get("QUICK"))
     trials = QUICK_TRIALS if quick else TRIALS
     chosen, deadline = cases(quick), Deadline(options.secs)
-    name = "bench-gpu-quick" if quick else "bench-gpu"
-    checkpoint = Checkpoint(name, fresh=options.fresh)
+    checkpoint = Checkpoint("bench-gpu", quick=quick, fresh=options.fresh)
     print(f"{len(chosen)} cases, {options.secs:.0f} s at most", file=sys.stderr, flush=True)
     ceilings = checkpoint.part("ceilings", _ceilings)
     rivals = _parts(checkpoint, "torch", chosen, deadline, lambda case: _rival(case.name))

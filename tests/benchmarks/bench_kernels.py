@@ -106,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
     ]
     with_stock = not (quick or options.no_stock)
     in_part = quick or bool(options.only) or options.no_stock
-    checkpoint = Checkpoint(f"kernels{'-quick' if quick else ''}", fresh=options.fresh)
+    checkpoint = Checkpoint("kernels", quick=quick, fresh=options.fresh)
     _announce(checkpoint, chosen, with_stock)
     target, rounds = native_target(), QUICK_ROUNDS if quick else ROUNDS
     peak = checkpoint.part("peak", lambda: _peak(target))

@@ -55,7 +55,7 @@ def main() -> None:
     quick = os.environ.get("QUICK") == "1"
     size = fill.Size(records=200_000 if quick else 10_000_000)
     print(f"this takes {'about 1' if quick else 'some 15'} minutes", file=sys.stderr)
-    done = Checkpoint("bench-log-quick" if quick else "bench-log", fresh=quick)
+    done = Checkpoint("bench-log", quick=quick, fresh=quick)
     if not all(map(done.has, PARTS)):
         measure(size, done, fresh=quick)
     found = {name: done.part(name, dict) for name in PARTS}

@@ -68,7 +68,7 @@ def main() -> None:
     quick = os.environ.get("QUICK") == "1"
     scale = QUICK if quick else Scale()
     print(f"this takes about {'5' if quick else '60'} minutes", file=sys.stderr, flush=True)
-    done = Checkpoint("bench-measure-quick" if quick else "bench-measure")
+    done = Checkpoint("bench-measure", quick=quick)
     found = [(case, _of_case(done, scale, case)) for case in scale.cases]
     faulty = done.part("faulty", lambda: _run("faulty", None, str(scale.faulty)))
     daemon = done.part("daemon", lambda: daemon_shift(scale.turns))

@@ -76,7 +76,7 @@ def main() -> None:
     print(f"this takes about {'5' if quick else '90'} minutes", file=sys.stderr, flush=True)
     corpus.measure(trials=scale.trials, seconds=float("inf"))
     data = load()
-    done = Checkpoint(f"bench-model-{'quick-' if quick else ''}{len(data.dataset)}")
+    done = Checkpoint(f"bench-model-{len(data.dataset)}", quick=quick)
     shapes, within = [], []
     for seed in range(scale.seeds):
         print(f"seed {seed}", file=sys.stderr, flush=True)

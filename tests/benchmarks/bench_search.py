@@ -59,7 +59,7 @@ def main() -> None:
     quick = os.environ.get("QUICK") == "1"
     scale = QUICK if quick else Scale()
     print(f"this takes about {'3 minutes' if quick else '4 hours'}", file=sys.stderr, flush=True)
-    done = Checkpoint("bench-search-quick" if quick else "bench-search")
+    done = Checkpoint("bench-search", quick=quick)
     found = {
         (case.name, seed): _runs(done, scale, case, seed)
         for case in scale.cases

@@ -90,7 +90,7 @@ def main() -> None:
     quick = os.environ.get("QUICK") == "1"
     scale = QUICK if quick else Scale()
     print(f"this takes {'about 3' if quick else 'up to 40'} minutes", file=sys.stderr)
-    done = Checkpoint("bench-service-quick" if quick else "bench-service", fresh=quick)
+    done = Checkpoint("bench-service", quick=quick, fresh=quick)
     load = done.part("load", lambda: under_load(scale))
     twice = replace(
         scale,

@@ -41,7 +41,9 @@ class Checkpoint:
     Parameters
     ----------
     name : str
-        Of the run; a shrunk one has another name than a full one.
+        Of the run.
+    quick : bool
+        Whether it is a shrunk run, whose parts are none of a full one.
     fresh : bool
         Forget what an earlier run finished.
 
@@ -51,8 +53,9 @@ class Checkpoint:
     Thread-safe.
     """
 
-    def __init__(self, name: str, *, fresh: bool = False) -> None:
-        self._path = ROOT / "build" / "benchmarks" / f"{name}-{_commit()}.json"
+    def __init__(self, name: str, *, quick: bool = False, fresh: bool = False) -> None:
+        size = "-quick" if quick else ""
+        self._path = ROOT / "build" / "benchmarks" / f"{name}{size}-{_commit()}.json"
         self._lock = threading.Lock()
         self._parts: dict[str, Any] = {}
         if self._path.exists() and not fresh:

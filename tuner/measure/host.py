@@ -276,16 +276,18 @@ def main() -> None:
     parser.add_argument("--builders", type=int)
     parser.add_argument("--build-cores", type=parse_cores)
     options = parser.parse_args()
-    cores = len(options.build_cores or os.sched_getaffinity(0))
+    cores = len(options.build_cores) if options.build_cores else detect.usable_cores()
     # A GPU's kernels are launched from a core, which no build should take away.
     builders = options.builders or (cores if options.device == "cpu" else max(1, cores - 1))
     try:
-        Host(
-            *(0, answers),
+        host = Host(
+            0,
+            answers,
             builders=builders,
             device=options.device,
             build_cores=options.build_cores,
-        ).serve()
+        )
+        host.serve()
     except BrokenPipeError:
         return
 
