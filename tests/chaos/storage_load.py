@@ -246,7 +246,11 @@ class Load:
         return time.monotonic() - began
 
     def orchestrates(self) -> None:
-        """Check that the server still drives jobs, by one that it has to take up."""
+        """Check that the server still drives jobs, by one that it has to bring to its end.
+
+        The end is a failure: the job's program is none, so that no search can begin with it. That
+        it runs may last too short to be seen.
+        """
         # Jobs are taken up where there is a worker.
         worker = {"name": "last", "target": GPU.as_dict(), "environment": {}}
         self._ask("last", "/v1/workers", worker)
@@ -258,10 +262,10 @@ class Load:
         path = f"/v1/jobs/{self._ask('last', '/v1/jobs', body).json()['id']}"
         deadline = time.monotonic() + HANG_SECS
         while time.monotonic() < deadline:
-            if self._http.get(path).json().get("state") == JobState.RUNNING:
+            if self._http.get(path).json().get("state") == JobState.FAILED:
                 return
             time.sleep(0.1)
-        self.wrong.append("no orchestrator takes up jobs any more")
+        self.wrong.append("no orchestrator drives jobs any more")
 
     def stop(self) -> None:
         """End the clients, then the server in order."""
