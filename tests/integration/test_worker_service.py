@@ -29,9 +29,15 @@ class SkylakeMeasurer(FakeMeasurer):
         return type(WORKER_CPU).parse(CPU), environment
 
 
+LEASE_SECS = 10.0
+"""No machine is so busy that a lease runs out where no test means it to."""
+
+
 @pytest.fixture
-def server(tmp_path: Path):
-    with live_server(tmp_path, heartbeat_secs=0.1, lease_ttl_secs=0.6) as server:
+def server(tmp_path: Path, request):
+    """Serve; a test may ask for leases of another length."""
+    lease_secs = getattr(request, "param", LEASE_SECS)
+    with live_server(tmp_path, heartbeat_secs=0.1, lease_ttl_secs=lease_secs) as server:
         yield server
 
 
@@ -80,6 +86,7 @@ def test_what_a_worker_measures_becomes_records(server, client, worker):
     assert job.refresh().view.trials_done == 3
 
 
+@pytest.mark.parametrize("server", [0.6], indirect=True)
 def test_a_slow_candidate_keeps_its_lease(server, client, worker):
     job = client.submit(MATMUL, target=CPU)
     server.enqueue(2, Purpose.FINAL)
