@@ -14,7 +14,7 @@ class _FailingHost(subprocess.Popen[bytes]):
     """Starts the host whose children fail in place of the other."""
 
     def __init__(self, arguments: list[str], **options: Any) -> None:
-        names = {"tuner.measure.host": "tests.chaos.host"}
+        names = {"tuner.measure": "tests.chaos.host"}
         super().__init__([names.get(argument, argument) for argument in arguments], **options)
 
 

@@ -64,6 +64,16 @@ def measured(measurer, workload, target, *candidates, purpose=Purpose.TRIAL):
     return [results[place] for place in range(len(candidates))]
 
 
+def test_a_host_does_without_pytorch(tmp_path, monkeypatch):
+    """TVM imports it where it is installed, and it starts CUDA, after which nothing can fork."""
+    imported = tmp_path / "imported"
+    (tmp_path / "torch.py").write_text(f"open({str(imported)!r}, 'w')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with LocalMeasurer() as measurer:
+        measurer.describe()
+    assert not imported.exists()
+
+
 def test_a_trial_has_repeats_and_no_verification(measurer, target, matmul):
     [result] = measured(measurer, matmul, target, default_candidate())
     assert result.failure is None

@@ -18,7 +18,7 @@ STOP_SECS = 5.0
 
 
 class HostConnection:
-    """Owns one ``python -m tuner.measure.host`` process.
+    """Owns one ``python -m tuner.measure`` process.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class HostConnection:
         device: str = "cpu",
         build_cores: frozenset[int] | None = None,
     ) -> None:
-        arguments = [sys.executable, "-m", "tuner.measure.host", device]
+        arguments = [sys.executable, "-m", "tuner.measure", device]
         if builders is not None:
             arguments += ["--builders", str(builders)]
         if build_cores is not None:

@@ -1,6 +1,6 @@
 """The measuring host: imports TVM once, then forks a child for every candidate and every parse.
 
-Run as ``python -m tuner.measure.host DEVICE``. It reads one JSON command a line from standard input
+Run as ``python -m tuner.measure DEVICE``. It reads one JSON command a line from standard input
 and writes JSON lines to standard output:
 
 =========  ==========================================================================
@@ -271,7 +271,7 @@ def main() -> None:
     os.dup2(2, 1)
     # A terminal's Ctrl-C goes to the owner, which then closes this process's input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parser = argparse.ArgumentParser(prog="python -m tuner.measure.host")
+    parser = argparse.ArgumentParser(prog="python -m tuner.measure")
     parser.add_argument("device")
     parser.add_argument("--builders", type=int)
     parser.add_argument("--build-cores", type=parse_cores)
@@ -290,7 +290,3 @@ def main() -> None:
         host.serve()
     except BrokenPipeError:
         return
-
-
-if __name__ == "__main__":
-    main()

@@ -6,14 +6,21 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 
+from tuner.without_torch import keep_torch_out
+
 
 def search_pool(processes: int) -> ProcessPoolExecutor:
     """Make a pool of fresh processes that end with this one, however it ends."""
     return ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_end_with_parent,
+        initializer=_prepare,
     )
+
+
+def _prepare() -> None:
+    keep_torch_out()
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

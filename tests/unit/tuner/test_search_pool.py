@@ -1,11 +1,14 @@
 """Pool processes and the end of their parent."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tuner.search.pool import search_pool
 
 PARENT = """
 import os, time
@@ -27,3 +30,17 @@ def test_pool_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{child}").exists()
+
+
+def _imported(*names: str) -> bool:
+    for name in names:
+        importlib.import_module(name)
+    return "torch" in sys.modules
+
+
+def test_a_pool_process_does_without_pytorch(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "torch.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with search_pool(1) as pool:
+        # SciPy asks whether an array is PyTorch's.
+        assert not pool.submit(_imported, "tvm", "scipy.stats").result()
