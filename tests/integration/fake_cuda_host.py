@@ -6,6 +6,7 @@ does: it asks for a block of the name of one of `KERNELS`.
 
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ from tuner.measure import backend, host
 from tuner.measure.gpu import GpuState, Throttle
 
 THROTTLED_READINGS = 4
+LOADING_SECS = 0.1
+CALL_SECS, START_SECS = 1e-4, 1e-3
+"""What a call takes on the GPU, and what the host takes to start one."""
 
 
 def _copy(a: Any, b: Any) -> None:
@@ -39,8 +43,22 @@ def _abort(a: Any, b: Any) -> None:
     os.abort()
 
 
+class _Loaded:
+    """Its first call takes as long as a driver may take to load code."""
+
+    def __init__(self) -> None:
+        self._loaded = False
+
+    def __call__(self, a: Any, b: Any) -> None:
+        if not self._loaded:
+            self._loaded = True
+            time.sleep(LOADING_SECS)
+        _copy(a, b)
+
+
 KERNELS: dict[str, Callable[[Any, Any], None]] = {
     "copy": _copy,
+    "loaded": _Loaded(),
     "throttled": _copy,
     "wrong": _wrong,
     "illegal": _illegal,
@@ -60,7 +78,7 @@ class FakeLibrary:
 
     def time_evaluator(self, name: str, device: Any, *, number: int, repeat: int) -> Any:
         class Results:
-            results = (1e-4,) * repeat
+            results = (CALL_SECS + START_SECS / number,) * repeat
 
         def evaluate(*buffers: Any) -> Results:
             self._kernel(*buffers)

@@ -74,6 +74,14 @@ def measured(
     return [results[place] for place in range(len(candidates))]
 
 
+def test_what_a_first_call_takes_makes_no_candidate_hopeless(host):
+    """The driver loads code then; and one call alone is timed with its start by the host."""
+    first, second = measured(host, *map(kernel, ("loaded", "loaded")))
+    assert first.censored_secs is None
+    assert second.censored_secs is None
+    assert second.latency_secs < 2e-4
+
+
 def test_an_error_that_sticks_to_a_context_ends_its_child_alone(host):
     before, illegal, aborted, after = measured(
         host, *map(kernel, ("copy", "illegal", "abort", "copy"))

@@ -39,7 +39,19 @@ Conditions = dict[str, str | int]
 
 
 class Backend(Protocol):
-    """One candidate's way through its child."""
+    """One candidate's way through its child.
+
+    Attributes
+    ----------
+    warm_up_calls : int
+        After so many calls code and data are where later calls find them.
+    least_timed_secs : float
+        Calls are timed so many in a row that they take this long together: what starting one takes
+        is then hidden behind those before.
+    """
+
+    warm_up_calls: int
+    least_timed_secs: float
 
     def schedule(self, trace: str, module: Any) -> Any:
         """Apply a trace to a module; the default trace as this device's compiler would."""
@@ -71,6 +83,9 @@ class CpuBackend:
     the reference for programs that have no other, which must not share what it checks.
     """
 
+    warm_up_calls = 1
+    least_timed_secs = 0.0
+
     def __init__(self, target: Target) -> None:
         self._target = target
         self._is_default = False
@@ -99,7 +114,14 @@ class CpuBackend:
 
 
 class CudaBackend:
-    """One GPU, with a context of this process's own: an error that sticks to it ends with it."""
+    """One GPU, with a context of this process's own: an error that sticks to it ends with it.
+
+    The driver loads a kernel's code at its first call, for up to a tenth of a second, and what lies
+    between two events is also what the host takes to start a call, where nothing else is running.
+    """
+
+    warm_up_calls = 2
+    least_timed_secs = 1e-3
 
     def __init__(self, target: Target, device: str) -> None:
         self._target = target

@@ -135,7 +135,7 @@ class Kernel:
             first_secs, incumbent_secs, before
         ):
             before = _preemptions()
-            first_secs = self._evaluate(1, 1)[0]
+            first_secs = self._rough_secs(first_secs)
         if self._is_hopeless(first_secs, incumbent_secs, before):
             return self._given_up([first_secs])
         calls = timing.calls_per_repeat(first_secs, timing.TRIAL_REPEAT_SECS)
@@ -169,14 +169,18 @@ class Kernel:
         # A check has called the kernel before; of a very slow one, that says enough.
         if self._call_secs > VERY_SLOW_CALL_SECS:
             return {"first_secs": self._call_secs}
-        self._warm_up()
-        return {"first_secs": self._evaluate(1, 1)[0]}
+        return {"first_secs": self._rough_secs(self._warm_up())}
 
     def _warm_up(self) -> float:
-        """Start threads and touch pages, by one call; return its seconds."""
+        """Start threads and touch pages, or load code; return the seconds of the last call."""
         if self._buffers is None:
             self._fill(seed=0, distinct=DISTINCT_VALUES)
-        return self._call_once()
+        return [self._call_once() for _ in range(self._backend.warm_up_calls)][-1]
+
+    def _rough_secs(self, call_secs: float) -> float:
+        """Time about as few calls as show anything, given the seconds of one from outside."""
+        calls = timing.calls_per_repeat(call_secs, self._backend.least_timed_secs)
+        return self._evaluate(1 if self._cold else calls, 1)[0]
 
     def _call_once(self) -> float:
         cores = os.sched_getaffinity(0)

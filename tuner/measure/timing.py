@@ -8,7 +8,9 @@ the rough latency; then repeats of at least `TRIAL_REPEAT_SECS` follow. A candid
 `HOPELESS_AT_ONCE` times the incumbent after a call, or over `HOPELESS` times after the first
 repeats, is given up: what is stored is a bound, the fastest call that was seen. Of a call during
 which a core was taken away, `PREEMPTION_SECS` do not count, and a warm-up counts only if it takes
-over `WARM_UP_SECS`, as starting threads and touching pages do not. One that is no contender, as it
+over `WARM_UP_SECS`, as starting threads and touching pages do not. On a GPU the call that warms up
+is the second, as the first one loads the code, and the rough latency is that of several calls in a
+row, as a call alone is timed with its start by the host. One that is no contender, as it
 is over `CONTENDER` times the incumbent, ends after `TRIAL_REPEATS_AT_LEAST` repeats. A contender
 gets more, until the interval of its median is within `TRIAL_NARROW` of it, or after `TRIAL_REPEATS`
 repeats or `TRIAL_SECS`.
