@@ -24,6 +24,7 @@ _PARTS: Mapping[str, str] = MappingProxyType(
 
 # Names of CUDA's intrinsics in traces: wmma fragments, and the parts of a matrix product by mma.
 _CUDA_NAMES = ("wmma_", "mma_", "dp4a")
+_HOPPER_NAME = '"tunesmith.wgmma_'
 
 
 def register(target: Target | None = None) -> None:
@@ -62,6 +63,11 @@ def register_named(trace: str) -> None:
 
         register(_ANY_GPU)
         register_bfloat16()
+    if _HOPPER_NAME in trace:
+        from schedules.space import warpgroup_tile
+
+        for tile in warpgroup_tile.named_in(trace):
+            warpgroup_tile.register(tile)
 
 
 _ANY_GPU = Target.parse({"kind": "cuda", "arch": "sm_80"})

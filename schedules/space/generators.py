@@ -11,6 +11,7 @@ from schedules import intrinsics
 from schedules.errors import InputError
 from schedules.space import DEFAULT_SPACE, STOCK_SPACE, TENSOR_CORE_SPACE
 from schedules.space.cpu import cpu
+from schedules.space.gpu import gpu
 from schedules.space.tensor_core import tensor_core
 from schedules.target import Target
 
@@ -31,7 +32,7 @@ def default(target: Target) -> Any:
     """Return the largest space that there is for a target."""
     if target.kind == "llvm":
         return cpu(target)
-    return tensor_core(target) if target.compute_capability >= (8, 0) else stock(target)
+    return gpu(target) if target.compute_capability >= (8, 0) else stock(target)
 
 
 _GENERATORS: Mapping[str, Callable[[Target], Any]] = MappingProxyType(

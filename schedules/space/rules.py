@@ -67,6 +67,36 @@ class Where(meta_schedule.schedule_rule.PyScheduleRule):
 
 
 @tvm.ir.utils.derived_object
+class Unless(meta_schedule.postproc.PyPostproc):
+    """A post-processor of TVM that is left out where a condition on the schedule holds.
+
+    Parameters
+    ----------
+    condition : callable (schedule) -> bool
+        Asked before each application.
+    postproc : meta_schedule.Postproc
+        Owned by this one.
+    """
+
+    def __init__(self, condition: Callable[[Any], bool], postproc: Any) -> None:
+        super().__init__()
+        self._condition = condition
+        self._postproc = postproc
+
+    def _initialize_with_tune_context(self, context: Any) -> None:
+        """Pass the context on."""
+        self._postproc._initialize_with_tune_context(context)
+
+    def apply(self, sch: Any) -> bool:
+        """Whether the schedule may be measured."""
+        return self._condition(sch) or bool(self._postproc.apply(sch))
+
+    def clone(self) -> Any:
+        """Return an equal post-processor."""
+        return Unless(self._condition, self._postproc.clone())
+
+
+@tvm.ir.utils.derived_object
 class MutateChoice(meta_schedule.mutator.PyMutator):
     """Draws one sampled choice of a trace anew.
 

@@ -21,6 +21,15 @@ from typing import Any
 from tvm.s_tir import ScheduleError
 
 from schedules.space.lanes import float32_lanes
+from schedules.space.moves import (
+    choice,
+    divisor,
+    divisors,
+    fused_reduction,
+    inline_cheap,
+    is_untouched,
+    runs_along,
+)
 from schedules.space.rules import Rule
 from schedules.space.structure import Block, blocks_of, describe, has_contraction
 from schedules.target import Target
@@ -56,13 +65,13 @@ class _Scheduler:
         """Schedule the program if it has no contraction and `block` is its last one."""
         blocks = blocks_of(schedule)
         is_last = str(schedule.get(block).name_hint) == blocks[-1].name
-        if not is_last or has_contraction(schedule) or not _is_untouched(schedule, blocks):
+        if not is_last or has_contraction(schedule) or not is_untouched(schedule, blocks):
             return [schedule]
         found: list[Any] = []
         names: list[str] = []
         for again in (False, True):
             design = schedule.copy()
-            _inline(design, again=again)
+            inline_cheap(design, again=again)
             # Only reductions with windows have a producer that may be computed again: padding.
             if again and [item.name for item in blocks_of(design)] == names:
                 continue
@@ -77,7 +86,7 @@ class _Scheduler:
     def _scheduled(self, schedule: Any) -> Any:
         blocks = blocks_of(schedule)
         reductions = [item for item in blocks if item.is_reduction]
-        along = [item for item in reductions if _runs_along(item)]
+        along = [item for item in reductions if runs_along(item)]
         if not reductions:
             for item in blocks:
                 self._elementwise(schedule, item)
@@ -105,7 +114,7 @@ class _Scheduler:
             self._parallel(schedule, schedule.fuse(*loops[:-1]), facts.points)
             return
         whole = facts.points
-        inner = _divisor(whole, 64 * self._lanes)
+        inner = divisor(whole, 64 * self._lanes)
         outer, _ = schedule.split(loops[0], [None, inner])
         self._parallel(schedule, outer, facts.points)
 
@@ -117,7 +126,7 @@ class _Scheduler:
             wanted = {count * self._cores for count in _CHUNKS_PER_CORE}
             counts += sorted({min(count, extent) for count in wanted})
         counts = counts or [1]
-        chunks = _choice(schedule, counts)
+        chunks = choice(schedule, counts)
         outer, inner = schedule.split(loop, [chunks, None])
         schedule.parallel(outer)
         return inner
@@ -142,7 +151,7 @@ class _Scheduler:
         within = None
         if len(stages) < len(blocks) + len(reductions):
             # A sum without lanes waits for itself: several rows in turn do not.
-            together = _divisor(int(schedule.get(row).extent), _ROWS_TOGETHER)
+            together = divisor(int(schedule.get(row).extent), _ROWS_TOGETHER)
             row, within = schedule.split(row, [None, together])
         row = self._parallel(schedule, row, work)
         for block, lanes in reversed(stages[:-1]):
@@ -162,9 +171,9 @@ class _Scheduler:
             if not item.is_reduction:
                 self._elementwise(schedule, item)
                 continue
-            loop = _fused_reduction(schedule, block)
+            loop = fused_reduction(schedule, block)
             counts = self._chunk_counts(item.terms)
-            chunks = _choice(schedule, counts)
+            chunks = choice(schedule, counts)
             outer, _ = schedule.split(loop, [chunks, None])
             partial = schedule.rfactor(outer, 0)
             stages = self._reduced(schedule, partial, item.terms, chunks=counts)
@@ -180,7 +189,7 @@ class _Scheduler:
 
     def _chunk_counts(self, terms: int) -> list[int]:
         """Numbers of chunks that divide a reduction, leaving whole vectors if that is possible."""
-        counts = [count for count in _divisors(terms) if count <= 8 * self._cores]
+        counts = [count for count in divisors(terms) if count <= 8 * self._cores]
         whole = [count for count in counts if terms // count % self._lanes == 0]
         return (whole or counts)[:_CHUNK_CHOICES]
 
@@ -190,7 +199,7 @@ class _Scheduler:
         for item in blocks:
             block = schedule.get_sblock(item.name)
             if item.is_reduction:
-                _fused_reduction(schedule, block)
+                fused_reduction(schedule, block)
                 stages += self._reduced(schedule, block, item.terms)
             else:
                 stages.append((block, 0))
@@ -205,7 +214,7 @@ class _Scheduler:
         """
         least = [terms // chunk for chunk in chunks]
         base = max(
-            (size for size in _divisors(least[0]) if size <= 2 * self._lanes),
+            (size for size in divisors(least[0]) if size <= 2 * self._lanes),
             key=lambda size: (all(count % size == 0 for count in least), _fit(size, self._lanes)),
         )
         if base < _LAST_LANES or any(count % base for count in least):
@@ -216,7 +225,7 @@ class _Scheduler:
             if count <= _LARGEST_VECTOR and all(total % (base * count) == 0 for total in least)
         ]
         stages: list[Stage] = []
-        width = _choice(schedule, [base * count for count in times])
+        width = choice(schedule, [base * count for count in times])
         _, lane = schedule.split(schedule.get_loops(block)[-1], [None, width])
         stages.append(_factored(schedule, block, lane, self._lanes * _LARGEST_VECTOR))
         for fewer in (base, _LAST_LANES):
@@ -253,17 +262,17 @@ class _Scheduler:
         lane = next((item for item in spatial if item[2] == facts.contiguous), spatial[-1])
         others = [item for item in spatial if item[2] != lane[2]]
         base = max(
-            (size for size in _divisors(lane[1]) if size <= 2 * self._lanes),
+            (size for size in divisors(lane[1]) if size <= 2 * self._lanes),
             key=lambda size: _fit(size, self._lanes),
         )
         times = [count for count in _UNROLLED if (lane[1] // base) % count == 0]
-        width = _choice(schedule, [base * count for count in times])
+        width = choice(schedule, [base * count for count in times])
         outer_lanes, inner_lanes = schedule.split(lane[0], [None, width])
         tiles: list[Any] = []
         if others:
             place = others[-1]
-            sizes = [size for size in _divisors(place[1]) if size <= 8]
-            tile_outer, tile_inner = schedule.split(place[0], [None, _choice(schedule, sizes)])
+            sizes = [size for size in divisors(place[1]) if size <= 8]
+            tile_outer, tile_inner = schedule.split(place[0], [None, choice(schedule, sizes)])
             others = [*others[:-1], (tile_outer, 0, 0)]
             tiles = [tile_inner]
         outer = [item[0] for item in others]
@@ -278,58 +287,6 @@ class _Scheduler:
         schedule.vectorize(inner_lanes)
         start = schedule.decompose_reduction(block, reduction[0])
         schedule.vectorize(schedule.get_loops(start)[-1])
-
-
-def _is_untouched(schedule: Any, blocks: Sequence[Block]) -> bool:
-    return all(
-        len(schedule.get_loops(schedule.get_sblock(item.name))) == len(item.extents)
-        for item in blocks
-    )
-
-
-def _inline(schedule: Any, *, again: bool) -> None:
-    """Inline each elementwise block that costs its consumers nothing to compute again.
-
-    With `again` also cheap ones that windows read several times over, but not what is broadcast.
-    """
-    changed = True
-    while changed:
-        changed = False
-        blocks = blocks_of(schedule)
-        for place, item in enumerate(blocks[:-1]):
-            consumers = [
-                other
-                for other in blocks[place + 1 :]
-                if any(read.same_as(item.writes[0]) for read in other.reads)
-            ]
-            once = len(consumers) == 1 and prod(consumers[0].extents) <= item.points
-            grows = any(
-                (other.points if again else prod(other.extents)) > 2 * item.points
-                for other in consumers
-            )
-            if item.is_reduction or not consumers or not (once or not (item.is_costly or grows)):
-                continue
-            try:
-                schedule.compute_inline(schedule.get_sblock(item.name))
-            except ScheduleError:
-                # An output, or a block whose elements are not written one by one.
-                continue
-            changed = True
-            break
-
-
-def _runs_along(facts: Block) -> bool:
-    return facts.contiguous is None or facts.kinds[facts.contiguous] == "reduction"
-
-
-def _fused_reduction(schedule: Any, block: Any) -> Any:
-    """Make one loop, the innermost, of a fresh block's reduction loops."""
-    kinds = describe(schedule.get(block)).kinds
-    loops = list(zip(schedule.get_loops(block), kinds, strict=True))
-    spatial = [loop for loop, kind in loops if kind == "spatial"]
-    reduction = [loop for loop, kind in loops if kind == "reduction"]
-    schedule.reorder(*spatial, *reduction)
-    return schedule.fuse(*reduction) if len(reduction) > 1 else reduction[0]
 
 
 def _finish(schedule: Any, block: Any, lanes: int) -> None:
@@ -359,19 +316,6 @@ def _factored(schedule: Any, block: Any, lane: Any, lanes: int) -> Stage:
     axis = len(schedule.get(block).writes[0].region)
     partial = schedule.rfactor(lane, axis)
     return partial, lanes
-
-
-def _choice(schedule: Any, values: Sequence[int]) -> Any:
-    share = 1.0 / len(values)
-    return schedule.sample_categorical(list(values), [share] * len(values))
-
-
-def _divisors(number: int) -> list[int]:
-    return [size for size in range(1, number + 1) if number % size == 0]
-
-
-def _divisor(number: int, limit: int) -> int:
-    return max(size for size in _divisors(number) if size <= limit)
 
 
 def _fit(size: int, lanes: int) -> tuple[bool, int]:

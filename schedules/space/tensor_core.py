@@ -28,13 +28,18 @@ def tensor_core(target: Target) -> Any:
         raise InputError(
             f"space 'tensor-core' needs a cuda target of sm_80 or later, not {target}; use 'stock'"
         )
-    register_bfloat16()
-    rules = list(meta_schedule.schedule_rule.schedule_rule.create(TENSOR_CORE_KIND))
     return meta_schedule.space_generator.PostOrderApply(
-        sch_rules=[rules[0], _bfloat16_rule(), *rules[1:]],
+        sch_rules=tensor_core_rules(),
         postprocs=TENSOR_CORE_KIND,
         mutator_probs=TENSOR_CORE_KIND,
     )
+
+
+def tensor_core_rules() -> list[Any]:
+    """Return the rules themselves, with the intrinsics that they name registered."""
+    register_bfloat16()
+    rules = list(meta_schedule.schedule_rule.schedule_rule.create(TENSOR_CORE_KIND))
+    return [rules[0], _bfloat16_rule(), *rules[1:]]
 
 
 @functools.cache

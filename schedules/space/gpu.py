@@ -1,0 +1,51 @@
+"""The default space of GPUs: our rules, then TVM's own for what they leave."""
+
+from typing import Any
+
+from tvm.s_tir import meta_schedule
+
+from schedules.space.gpu_streaming import gpu_streaming
+from schedules.space.rules import MutateChoice, Unless, Where
+from schedules.space.stage import SCHEDULED
+from schedules.space.tensor_core import TENSOR_CORE_KIND, tensor_core_rules
+from schedules.space.warpgroup import has_tile, reaches, warpgroup_product
+from schedules.target import Target
+
+_CHOICE_SHARE = 0.5
+
+
+def gpu(target: Target) -> Any:
+    """Return the rules of a ``cuda`` target from sm_80 on.
+
+    A program that memory bounds is scheduled as a whole, by `schedules.space.gpu_streaming`. In
+    others matrix products are tiled by `schedules.space.warpgroup` where the target has its
+    instructions, and what is left is TVM's, with tensor cores.
+    """
+    products = [warpgroup_product()] if reaches(target) else []
+    stock = [Where(_is_open, rule) for rule in tensor_core_rules()]
+    return meta_schedule.space_generator.PostOrderApply(
+        sch_rules=[gpu_streaming(target), *products, *stock],
+        postprocs=list(map(_narrowed, meta_schedule.postproc.Postproc.create(TENSOR_CORE_KIND))),
+        mutator_probs={
+            **meta_schedule.mutator.Mutator.create(TENSOR_CORE_KIND),
+            MutateChoice(): _CHOICE_SHARE,
+        },
+    )
+
+
+def _narrowed(postproc: Any) -> Any:
+    """Keep TVM's post-processors away from what they would refuse in programs of our rules."""
+    if isinstance(postproc, meta_schedule.postproc.RewriteUnboundBlock):
+        return Unless(_is_scheduled, postproc)
+    if isinstance(postproc, meta_schedule.postproc.VerifyGPUCode):
+        return Unless(has_tile, postproc)
+    return postproc
+
+
+def _is_scheduled(schedule: Any) -> bool:
+    """Whether a rule has scheduled the program as a whole."""
+    return SCHEDULED in schedule.mod["main"].body.block.annotations
+
+
+def _is_open(schedule: Any) -> bool:
+    return not _is_scheduled(schedule)

@@ -1,0 +1,167 @@
+"""Our schedule spaces for GPUs: what they make, for which programs, and that it compiles."""
+
+import shutil
+from typing import Any
+
+import pytest
+from tvm import te, tirx
+
+from schedules.ir import module_of, objects, workload_from_call, workload_from_ir
+from schedules.operators import find_operator
+from schedules.space import warpgroup_tile
+from schedules.space.structure import blocks_of
+from schedules.space.warpgroup_tile import SHARED_BYTES, THREADS
+from schedules.target import Target
+from schedules.trace import canonical_trace, replay
+from schedules.workload import Workload
+from tests import programs
+from tuner.measure import cuda_build
+from tuner.search.points import Space
+
+HOPPER = Target.parse({"kind": "cuda", "arch": "sm_90a"})
+AMPERE = Target.parse({"kind": "cuda", "arch": "sm_80"})
+PRODUCTS = (
+    ("matmul", {"n": 256, "m": 256, "k": 192}, "float16", "nn"),
+    ("dense", {"n": 256, "m": 256, "k": 192}, "bfloat16", "nt"),
+    ("batch_matmul", {"b": 3, "n": 256, "m": 64, "k": 64}, "float16", "nn"),
+)
+ROWS = (
+    ("softmax", {"m": 64, "n": 1000}, "float32"),
+    ("softmax", {"m": 64, "n": 96}, "float32"),
+    ("layer_norm", {"m": 64, "n": 1024}, "float32"),
+    ("rms_norm", {"m": 64, "n": 1024}, "float16"),
+    ("gemv", {"m": 512, "k": 1024}, "float16"),
+)
+
+compiled = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on the PATH")
+
+
+def workload(op: str, args: dict[str, int], dtype: str) -> Workload:
+    return workload_from_call(find_operator(op).call(args, dtype))
+
+
+def designs(item: Workload, target: Target, seed: int = 1) -> list[Any]:
+    """One applied point of each design of the default space."""
+    space = Space(workload=item, target=target, space="default", seed=seed)
+    return [space.apply(space.open_point(number), seed) for number in range(len(space))]
+
+
+def tiles_in(applied) -> list[warpgroup_tile.Tile]:
+    found = warpgroup_tile.named_in(canonical_trace(applied.schedule.trace))
+    return sorted(set(found), key=lambda tile: tile.name)
+
+
+def names_of(applied) -> list[str]:
+    return [str(instruction.kind.name) for instruction in applied.schedule.trace.insts]
+
+
+def launch(module) -> dict[str, int]:
+    """Extents of the thread axes of a program."""
+    bound = (
+        node
+        for node in objects(module["main"].body)
+        if isinstance(node, tirx.For) and node.thread_binding is not None
+    )
+    return {str(loop.thread_binding.thread_tag): int(loop.extent) for loop in bound}
+
+
+# --- warp-group tiles ----------------------------------------------------------------------------
+
+
+@compiled
+@pytest.mark.parametrize(("op", "args", "dtype", "layout"), PRODUCTS)
+def test_products_of_halves_are_tiled_for_warp_groups(op, args, dtype, layout):
+    item = workload(op, args, dtype)
+    tiled = [applied for applied in designs(item, HOPPER) if applied and tiles_in(applied)]
+    assert tiled
+    for applied in tiled:
+        [tile] = tiles_in(applied)
+        assert f"_{layout}_{dtype}_" in tile.name
+        assert tile.shared_bytes <= SHARED_BYTES
+        again = replay(canonical_trace(applied.schedule.trace), module_of(item))
+        assert launch(again.mod)["threadIdx.x"] == THREADS
+        built = cuda_build.build(again.mod, HOPPER)
+        assert built.resources["spill_store_bytes"] == 0
+
+
+@compiled
+def test_elementwise_consumers_go_with_a_tile():
+    a = te.placeholder((256, 128), "float16", name="a")
+    b = te.placeholder((128, 256), "float16", name="b")
+    bias = te.placeholder((256,), "float32", name="bias")
+    k = te.reduce_axis((0, 128), name="k")
+    product = te.compute(
+        (256, 256),
+        lambda i, j: te.sum(a[i, k].astype("float32") * b[k, j].astype("float32"), axis=k),
+        name="product",
+    )
+    biased = te.compute((256, 256), lambda i, j: product[i, j] + bias[j], name="biased")
+    out = te.compute(
+        (256, 256), lambda i, j: te.max(biased[i, j], 0.0).astype("float16"), name="out"
+    )
+    item = workload_from_ir(programs.ir_json(te.create_prim_func([a, b, bias, out])))
+    applied = next(found for found in designs(item, HOPPER) if found and tiles_in(found))
+    # The tile's start, its sum, and one stage for all that follows.
+    assert len(blocks_of(applied.schedule)) == 3
+    assert cuda_build.build(applied.schedule.mod, HOPPER).resources["spill_store_bytes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "dtype", "target"),
+    [
+        ({"n": 256, "m": 256, "k": 192}, "float32", HOPPER),
+        ({"n": 256, "m": 256, "k": 192}, "float16", AMPERE),
+        ({"n": 250, "m": 256, "k": 192}, "float16", HOPPER),
+        ({"n": 256, "m": 256, "k": 100}, "float16", HOPPER),
+    ],
+)
+def test_other_products_have_no_warp_group_tiles(args, dtype, target):
+    found = designs(workload("matmul", args, dtype), target)
+    assert not any(tiles_in(applied) for applied in found if applied)
+
+
+def test_a_tile_is_known_by_its_name():
+    tile = warpgroup_tile.Tile(
+        rows=128, columns=256, depth=4096, stages=4, dtype="bfloat16", transposed=True
+    )
+    assert list(warpgroup_tile.named_in(f'["Tensorize",["b0"],["{tile.name}",1],[]]')) == [tile]
+    assert tile.pitch >= tile.columns
+    assert tile.shared_bytes >= tile.ring_bytes
+
+
+# --- rows and elements ---------------------------------------------------------------------------
+
+
+@compiled
+@pytest.mark.parametrize(("op", "args", "dtype"), ROWS)
+def test_rows_are_scheduled_as_a_whole(op, args, dtype):
+    found = designs(workload(op, args, dtype), HOPPER)
+    assert found
+    assert all(found)
+    for applied in found:
+        axes = launch(applied.schedule.mod)
+        assert axes["threadIdx.x"] % 32 == 0
+        assert axes["threadIdx.x"] * axes.get("threadIdx.y", 1) <= 1024
+        built = cuda_build.build(applied.schedule.mod, HOPPER)
+        assert built.resources.get("shared_bytes", 0) <= 48 * 1024
+
+
+def test_an_input_that_is_read_twice_can_be_kept():
+    kept, plain = designs(workload("layer_norm", {"m": 64, "n": 1024}, "float32"), HOPPER)
+    assert sorted(["CacheRead" in names_of(kept), "CacheRead" in names_of(plain)]) == [False, True]
+
+
+@compiled
+def test_elements_are_taken_in_vectors():
+    item = workload("gelu", {"m": 256, "n": 256}, "float32")
+    [applied] = designs(item, HOPPER)
+    assert {"Vectorize", "Bind"} <= set(names_of(applied))
+    assert cuda_build.build(applied.schedule.mod, HOPPER).binary
+
+
+def test_a_reduction_across_memory_is_left_to_the_stock_rules():
+    x = te.placeholder((256, 512), "float32", name="x")
+    k = te.reduce_axis((0, 256), name="k")
+    sums = te.compute((512,), lambda j: te.sum(x[k, j], axis=k), name="sums")
+    item = workload_from_ir(programs.ir_json(te.create_prim_func([x, sums])))
+    assert any(designs(item, HOPPER))
