@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -89,18 +89,32 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--secs", type=float, default=3000.0, help="begin nothing after so long")
     parser.add_argument("--device", default="cuda:0", help="which GPU [default: cuda:0]")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run finished")
+    parser.add_argument("--trials", type=int, help=f"of each job [default: {TRIALS}]")
     options = parser.parse_args(arguments)
     quick = bool(os.environ.get("QUICK"))
-    trials = QUICK_TRIALS if quick else TRIALS
     chosen, deadline = cases(quick), Deadline(options.secs)
     checkpoint = Checkpoint("bench-gpu", quick=quick, fresh=options.fresh)
     print(f"{len(chosen)} cases, {options.secs:.0f} s at most", file=sys.stderr, flush=True)
     ceilings = checkpoint.part("ceilings", _ceilings)
-    rivals = _parts(checkpoint, "torch", chosen, deadline, lambda case: _rival(case.name))
-    tuned, stock = (
-        _tuned_parts(checkpoint, space, chosen, deadline, trials, options.device)
-        for space in (OWN_SPACE, STOCK)
-    )
+    tune = partial(_tuned, trials=options.trials or (QUICK_TRIALS if quick else TRIALS))
+    with _services(options.device) as service:
+        rivals, tuned = _parts(
+            checkpoint,
+            chosen,
+            deadline,
+            {
+                "torch": lambda case: _rival(case.name),
+                OWN_SPACE: lambda case: tune(service(), case, OWN_SPACE, deadline),
+            },
+        )
+    # On a server of its own, which has seen no other space.
+    with _services(options.device) as service:
+        [stock] = _parts(
+            checkpoint,
+            chosen,
+            deadline,
+            {STOCK: lambda case: tune(service(), case, STOCK, deadline)},
+        )
     found = [
         Found(
             case=case,
@@ -114,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     publish(
         "bench-gpu",
         title="Kernels on a GPU",
-        text=TEXT.format(trials=trials),
+        text=TEXT.format(trials=options.trials or TRIALS),
         tables=[_times(found), _rates(found, ceilings)],
         keys={**_keys(found, ceilings), "complete": complete, "failed": _failed(found)},
         quick=quick or not complete,
@@ -123,40 +137,46 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parts(
-    checkpoint: Checkpoint, kind: str, chosen: Sequence[Case], deadline: Deadline, run: Any
-) -> dict[str, Any]:
-    """Run the parts that there is time for; a known one takes none."""
-    found = {}
-    for case in chosen:
-        key = f"{kind}: {case.name}"
-        if checkpoint.has(key) or deadline.left_secs > 0:
-            print(key, file=sys.stderr, flush=True)
-            found[case.name] = checkpoint.part(key, partial(run, case))
-    return found
-
-
-def _tuned_parts(
     checkpoint: Checkpoint,
-    space: str,
     chosen: Sequence[Case],
     deadline: Deadline,
-    trials: int,
-    device: str,
-) -> dict[str, Any]:
-    """Tune the cases in one space, on a server that has seen no other."""
+    kinds: Mapping[str, Callable[[Case], Any]],
+) -> list[dict[str, Any]]:
+    """Run the parts that there is time for, case by case; a known one takes none.
+
+    Returns
+    -------
+    list of dict
+        For each kind, its results by case.
+    """
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
+    for case in chosen:
+        for kind, run in kinds.items():
+            key = f"{kind}: {case.name}"
+            if checkpoint.has(key) or deadline.left_secs > 0:
+                started = time.monotonic()
+                found[kind][case.name] = checkpoint.part(key, partial(run, case))
+                took = f"{key}: {time.monotonic() - started:.0f} s"
+                print(took, file=sys.stderr, flush=True)
+    return list(found.values())
+
+
+@contextmanager
+def _services(device: str) -> Iterator[Callable[[], Client]]:
+    """Give a client of a server with a worker, both started when it is first asked for."""
     with ExitStack() as stack:
         clients: list[Client] = []
 
-        def tune(case: Case) -> dict[str, Any]:
+        def service() -> Client:
             if not clients:
                 clients.append(stack.enter_context(_service(device)))
-            return _tune(clients[0], case, space, trials, deadline)
+            return clients[0]
 
-        return _parts(checkpoint, space, chosen, deadline, tune)
+        yield service
 
 
-def _tune(
-    client: Client, case: Case, space: str, trials: int, deadline: Deadline
+def _tuned(
+    client: Client, case: Case, space: str, deadline: Deadline, *, trials: int
 ) -> dict[str, Any]:
     started = time.monotonic()
     # The finals come on top, so a job that is cut short still publishes something.

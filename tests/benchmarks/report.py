@@ -55,7 +55,7 @@ class Checkpoint:
 
     def __init__(self, name: str, *, quick: bool = False, fresh: bool = False) -> None:
         size = "-quick" if quick else ""
-        self._path = ROOT / "build" / "benchmarks" / f"{name}{size}-{_commit()}.json"
+        self._path = ROOT / "build" / "benchmarks" / f"{name}{size}-{commit()}.json"
         self._lock = threading.Lock()
         self._parts: dict[str, Any] = {}
         if self._path.exists() and not fresh:
@@ -105,7 +105,7 @@ def publish(
     found: dict[str, Any] = {
         **keys,
         "quick": quick,
-        "commit": _commit(),
+        "commit": commit(),
         "machine": machine(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
@@ -134,7 +134,8 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {memory_bytes / 2**30:.0f} GiB"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return which commit this is, with a mark where files were changed."""
     answer = subprocess.run(
         ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
         cwd=ROOT,
@@ -142,7 +143,9 @@ def _commit() -> str:
         text=True,
         check=False,
     )
-    return answer.stdout.strip() or "unknown"
+    # A packed copy has no history; what it was made of is written down beside it.
+    packed = ROOT / "commit.txt"
+    return answer.stdout.strip() or (packed.read_text().strip() if packed.exists() else "unknown")
 
 
 def _row(cells: Sequence[Cell]) -> str:

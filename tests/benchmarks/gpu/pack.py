@@ -7,9 +7,10 @@ makes two archives, so that they can be brought over one after the other where t
 ``compiler.tar.xz``
     TVM's compiler library, more than all the rest (some 57 MiB; takes minutes to compress).
 ``site.tar.xz``
-    This project, TVM's other parts, and the packages of `PACKAGES` for that Python (some 13 MiB).
+    This project, TVM's other parts, and the packages of `PACKAGES` for that Python (some 17 MiB).
 
-NumPy, SciPy, httpx, click, rich, PyTorch, Triton and CUDA 13 are taken to be there.
+NumPy, SciPy, httpx, click, rich, ml_dtypes, Jinja2, prometheus-client, uvloop, PyArrow, PyTorch,
+Triton and CUDA 13 are taken to be there.
 """
 
 import argparse
@@ -25,15 +26,18 @@ from pathlib import Path
 
 import tvm
 
-from tests.benchmarks.report import ROOT
+from tests.benchmarks.report import ROOT, commit
 
 PACKAGES = (
     "alembic",
     "annotated-types",
     "apache-tvm-ffi",
     "fastapi",
+    "httptools",
     "Mako",
     "opentelemetry-api",
+    "psycopg",
+    "psycopg-binary",
     "pydantic",
     "pydantic-core",
     "pydantic-settings",
@@ -83,6 +87,7 @@ def main(arguments: Sequence[str]) -> None:
         _copy_tvm(site)
         for name in ("tests", "pyproject.toml"):
             _copy(ROOT / name, site / "repo" / name)
+        (site / "repo" / "commit.txt").write_text(commit())
         _archive(options.folder / "compiler.tar.xz", site, [site / COMPILER], options.preset)
         rest = (path for path in _files(site) if path != site / COMPILER)
         _archive(options.folder / "site.tar.xz", site, rest, options.preset)
@@ -132,8 +137,13 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _archive(archive: Path, root: Path, paths: Iterable[Path], preset: int) -> None:
+    filters = [
+        # Nearly all of it is machine code.
+        {"id": lzma.FILTER_X86},
+        {"id": lzma.FILTER_LZMA2, "preset": preset | lzma.PRESET_EXTREME},
+    ]
     with (
-        lzma.open(archive, "wb", preset=preset) as file,
+        lzma.open(archive, "wb", filters=filters) as file,
         tarfile.open(fileobj=file, mode="w") as packed,
     ):
         for path in paths:
