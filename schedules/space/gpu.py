@@ -7,7 +7,11 @@ from tvm.s_tir import meta_schedule
 from schedules.space.gpu_streaming import gpu_streaming
 from schedules.space.rules import MutateChoice, Unless, Where
 from schedules.space.stage import SCHEDULED
-from schedules.space.tensor_core import TENSOR_CORE_KIND, tensor_core_rules
+from schedules.space.tensor_core import (
+    TENSOR_CORE_KIND,
+    tensor_core_postprocs,
+    tensor_core_rules,
+)
 from schedules.space.warpgroup import has_tile, reaches, warpgroup_product
 from schedules.target import Target
 
@@ -25,7 +29,7 @@ def gpu(target: Target) -> Any:
     stock = [Where(_is_open, rule) for rule in tensor_core_rules()]
     return meta_schedule.space_generator.PostOrderApply(
         sch_rules=[gpu_streaming(target), *products, *stock],
-        postprocs=list(map(_narrowed, meta_schedule.postproc.Postproc.create(TENSOR_CORE_KIND))),
+        postprocs=list(map(_narrowed, tensor_core_postprocs())),
         mutator_probs={
             **meta_schedule.mutator.Mutator.create(TENSOR_CORE_KIND),
             MutateChoice(): _CHOICE_SHARE,

@@ -6,14 +6,18 @@ TVM has wmma intrinsics for float16 and int8 only; its code generator knows the 
 import functools
 from typing import Any
 
+import tvm
+from tvm import tirx
 from tvm.s_tir import TensorIntrin, meta_schedule
 from tvm.s_tir.meta_schedule.schedule_rule import MultiLevelTilingTensorCore, ReuseType
 
 from schedules.errors import InputError
+from schedules.ir import objects
 from schedules.target import Target
 
 TENSOR_CORE_KIND = "cuda-tensorcore"
 _SIZE = (16, 16, 16)
+_MOST_INDICES = 4
 
 
 def tensor_core(target: Target) -> Any:
@@ -30,7 +34,7 @@ def tensor_core(target: Target) -> Any:
         )
     return meta_schedule.space_generator.PostOrderApply(
         sch_rules=tensor_core_rules(),
-        postprocs=TENSOR_CORE_KIND,
+        postprocs=tensor_core_postprocs(),
         mutator_probs=TENSOR_CORE_KIND,
     )
 
@@ -40,6 +44,46 @@ def tensor_core_rules() -> list[Any]:
     register_bfloat16()
     rules = list(meta_schedule.schedule_rule.schedule_rule.create(TENSOR_CORE_KIND))
     return [rules[0], _bfloat16_rule(), *rules[1:]]
+
+
+def tensor_core_postprocs() -> list[Any]:
+    """Return TVM's post-processors, with one more before its check of limits."""
+    *others, verify, tensorize = meta_schedule.postproc.Postproc.create(TENSOR_CORE_KIND)
+    return [*others, NarrowConditions(), verify, tensorize]
+
+
+@tvm.ir.utils.derived_object
+class NarrowConditions(meta_schedule.postproc.PyPostproc):
+    """Reject wide vectors with a condition in them, as copies with padding have.
+
+    TVM vectorises the condition's indices too, and its CUDA code for more than four of them is not
+    accepted by any compiler.
+    """
+
+    def _initialize_with_tune_context(self, context: Any) -> None:
+        """Do nothing: it needs to know nothing."""
+
+    def apply(self, sch: Any) -> bool:
+        """Whether the schedule may be measured."""
+        return not any(
+            _is_conditional(loop.body)
+            for loop in objects(sch.mod["main"].body)
+            if isinstance(loop, tirx.For)
+            and loop.kind == tirx.ForKind.VECTORIZED
+            and int(loop.extent) > _MOST_INDICES
+        )
+
+    def clone(self) -> Any:
+        """Return a rule for another context."""
+        return NarrowConditions()
+
+
+def _is_conditional(body: Any) -> bool:
+    return any(
+        isinstance(node, tirx.Select)
+        or str(getattr(getattr(node, "op", None), "name", "")).endswith("if_then_else")
+        for node in objects(body)
+    )
 
 
 @functools.cache
