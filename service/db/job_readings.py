@@ -81,9 +81,7 @@ class JobReadings(Repository):
         InputError
             The order is unknown.
         """
-        statement = _job_lines().where(*_conditions(query))
-        order = in_order(JOB_ORDERS, query.sort, descending=query.descending)
-        statement = statement.order_by(*order, JobRow.created_at.desc(), JobRow.job_id.desc())
+        statement = _job_lines().where(*_conditions(query)).order_by(*_order(query))
         return _read_jobs(session, statement.limit(limit).offset(offset))
 
     @reading
@@ -119,6 +117,14 @@ def in_order(
         raise InputError(f"there is no order {sort!r}; sort by one of {', '.join(orders)}")
     column = orders[sort]
     return ((column.desc() if descending else column.asc()).nulls_last(),)
+
+
+def _order(query: JobQuery) -> tuple[ColumnElement[Any], ...]:
+    newest_first = JobRow.job_id.desc()
+    if query.sort == "created":
+        # Ids are in the order of creation, and have an index: a first page reads no other jobs.
+        return (newest_first if query.descending else JobRow.job_id.asc(),)
+    return (*in_order(JOB_ORDERS, query.sort, descending=query.descending), newest_first)
 
 
 def _job_lines() -> Select[*tuple[Any, ...]]:
@@ -172,9 +178,13 @@ def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
         if value is not None:
             conditions.append(column == value)
     if query.text:
+        # Few workloads have many jobs: they are found first, not looked at for each job.
+        named = select(WorkloadRow.workload_id).where(
+            WorkloadRow.name.icontains(query.text, autoescape=True)
+        )
         conditions.append(
             or_(
-                WorkloadRow.name.icontains(query.text, autoescape=True),
+                JobRow.workload_id.in_(named),
                 JobRow.job_id.contains(query.text, autoescape=True),
             )
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from schedules.records import FailureKind
@@ -107,14 +107,19 @@ def _counted(
     if filters.from_ir:
         wanted.append(SeriesRow.name.is_(None))
     ids = session.scalars(select(SeriesRow.series_id).where(*wanted)).all()
-    conditions = [CountRow.series_id.in_(ids), _spans(group_by, filters)]
+    parts = _parts(group_by, filters)
+    conditions = [CountRow.series_id.in_(ids), or_(*(condition for condition, _ in parts))]
     if filters.failure is not None:
         conditions.append(CountRow.outcome == filters.failure)
     if filters.failed is not None:
         succeeded = CountRow.outcome.in_((MEASURED, CENSORED))
         conditions.append(~succeeded if filters.failed else succeeded)
+    taken_away = [condition for condition, sign in parts if sign < 0]
+    counted: Any = CountRow.records
+    if taken_away:
+        counted = case((or_(*taken_away), -CountRow.records), else_=CountRow.records)
     rows = session.execute(
-        select(key, CountRow.outcome, CountRow.bucket, func.sum(CountRow.records))
+        select(key, CountRow.outcome, CountRow.bucket, func.sum(counted))
         .join(SeriesRow, SeriesRow.series_id == CountRow.series_id)
         .where(*conditions)
         .group_by(key, CountRow.outcome, CountRow.bucket)
@@ -122,25 +127,54 @@ def _counted(
     cells: Counter[tuple[str | None, str, int]] = Counter()
     for name, outcome, bucket, count in rows:
         cells[_key(group_by, name), outcome, bucket] += int(count)
-    return cells
+    return +cells
 
 
-def _spans(group_by: GroupBy, filters: RecordFilter) -> ColumnElement[bool]:
-    """Divide the time that is meant into months and, at its ends, days."""
+# A condition on counters, and whether they are added to what is asked for or taken away from it.
+_Part = tuple[ColumnElement[bool], int]
+
+
+def _parts(group_by: GroupBy, filters: RecordFilter) -> list[_Part]:
+    """Divide the time that is meant into months and, at its ends, as few days as possible.
+
+    Of a month that is meant in part, either its days that are meant are added, or it is added as a
+    whole and the other days are taken away.
+    """
     since = None if filters.since is None else utc_day(filters.since)
     until = None if filters.until is None else utc_day(filters.until)
     if group_by is GroupBy.DAY:
-        return _span(Span.DAY, since, until)
-    first = None if since is None else _month_from(since)
-    last = None if until is None else until.replace(day=1)
-    if first is not None and last is not None and first >= last:
-        return _span(Span.DAY, since, until)
-    parts = [_span(Span.MONTH, first, last)]
-    if since != first:
-        parts.append(_span(Span.DAY, since, first))
-    if until != last:
-        parts.append(_span(Span.DAY, last, until))
-    return or_(*parts)
+        return [(_span(Span.DAY, since, until), 1)]
+    ways = [
+        [(Span.MONTH, first, last, 1), *before, *after]
+        for first, *before in _edges(since)
+        for last, *after in _edges(until, ends=True)
+        if first is None or last is None or first <= last
+    ]
+    if since is not None and until is not None:
+        ways.append([(Span.DAY, since, until, 1)])
+    best = min(ways, key=lambda way: sum(map(_days, way)))
+    return [(_span(span, first, last), sign) for span, first, last, sign in best]
+
+
+_Range = tuple[Span, date | None, date | None, int]
+
+
+def _edges(day: date | None, *, ends: bool = False) -> list[tuple[Any, ...]]:
+    """Return where whole months can begin or end, each with the days between there and `day`."""
+    if day is None or day.day == 1:
+        return [(day,)]
+    month = day.replace(day=1)
+    following = (month + timedelta(days=31)).replace(day=1)
+    sign = -1 if ends else 1
+    return [
+        (month, (Span.DAY, month, day, -sign)),
+        (following, (Span.DAY, day, following, sign)),
+    ]
+
+
+def _days(part: _Range) -> int:
+    span, first, last, _ = part
+    return (last - first).days if span is Span.DAY and first and last else 0
 
 
 def _span(span: Span, since: date | None, until: date | None) -> ColumnElement[bool]:
@@ -150,13 +184,6 @@ def _span(span: Span, since: date | None, until: date | None) -> ColumnElement[b
     if until is not None:
         conditions.append(CountRow.day < until)
     return and_(*conditions)
-
-
-def _month_from(day: date) -> date:
-    """Return the first day of a month that is not before `day`."""
-    if day.day == 1:
-        return day
-    return (day.replace(day=1) + timedelta(days=31)).replace(day=1)
 
 
 def _looked_at(session: Session, group_by: GroupBy, filters: RecordFilter) -> tuple[_Cells, bool]:

@@ -283,6 +283,21 @@ def test_summaries_count_what_passes(store: Store) -> None:
             assert found.left_out == 0
 
 
+def test_any_range_of_days_is_counted(store: Store) -> None:
+    """Of a month that is meant in part, days are added or taken away, whichever are fewer."""
+    stock(store)
+    many = mixed(400)
+    store.add_records(many)
+    chance = random.Random(5)
+    for _ in range(60):
+        first, last = sorted(chance.sample(range(-20, 120), 2))
+        since, until = MIDNIGHT + first * DAY, MIDNIGHT + last * DAY
+        found = store.summarise(GroupBy.WORKER, RecordFilter(since=since, until=until), limit=1000)
+        passing = [item for item in many if since <= item.created_at < until]
+        assert counts_of(found.groups) == expected(passing, KEYS[GroupBy.WORKER]), (since, until)
+        assert found.counted
+
+
 def test_quantiles_are_within_the_stated_error(store: Store) -> None:
     stock(store)
     many = mixed(400)
