@@ -120,11 +120,11 @@ def in_order(
 
 
 def _order(query: JobQuery) -> tuple[ColumnElement[Any], ...]:
-    newest_first = JobRow.job_id.desc()
+    newest_first = (JobRow.created_at.desc(), JobRow.job_id.desc())
     if query.sort == "created":
-        # Ids are in the order of creation, and have an index: a first page reads no other jobs.
-        return (newest_first if query.descending else JobRow.job_id.asc(),)
-    return (*in_order(JOB_ORDERS, query.sort, descending=query.descending), newest_first)
+        # As the index has it, so that a first page reads no other jobs.
+        return newest_first if query.descending else (JobRow.created_at.asc(), JobRow.job_id.asc())
+    return (*in_order(JOB_ORDERS, query.sort, descending=query.descending), *newest_first)
 
 
 def _job_lines() -> Select[*tuple[Any, ...]]:

@@ -248,6 +248,7 @@ class ItemRow(Base):
 
 
 _FAILED = text("failure IS NOT NULL")
+_FINAL = text("purpose = 'final'")
 _SET_ASIDE = text("set_aside_at IS NOT NULL")
 
 
@@ -304,6 +305,15 @@ class RecordRow(Base):
             "failure",
             sqlite_where=_FAILED,
             postgresql_where=_FAILED,
+        ),
+        Index(
+            "ix_records_finals",
+            "workload_id",
+            "target_id",
+            "created_at",
+            "record_id",
+            sqlite_where=_FINAL,
+            postgresql_where=_FINAL,
         ),
         Index(
             "ix_records_set_aside",
@@ -376,3 +386,4 @@ IS_ACTIVE = JobRow.state.in_(
 )
 IS_READY = BatchRow.state == bindparam("ready", BatchState.READY, literal_execute=True)
 IS_LEASED = BatchRow.state == bindparam("leased", BatchState.LEASED, literal_execute=True)
+IS_FINAL = RecordRow.purpose == bindparam("final", Purpose.FINAL, literal_execute=True)

@@ -34,6 +34,7 @@ from service.db.lines import (
     WorkloadLine,
 )
 from service.db.models import (
+    IS_FINAL,
     IS_LEASED,
     BatchRow,
     BestRow,
@@ -173,7 +174,7 @@ class Readings(JobReadings):
             .where(
                 RecordRow.workload_id == workload_id,
                 RecordRow.target_id == target_id,
-                RecordRow.purpose == Purpose.FINAL,
+                IS_FINAL,
                 RecordRow.latency_secs.is_not(None),
                 RecordRow.set_aside_at.is_(None),
             )

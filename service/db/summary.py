@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, null, or_, select
 from sqlalchemy.orm import Session
 
 from schedules.records import FailureKind
@@ -88,27 +88,29 @@ def _series_kind(group_by: GroupBy, filters: RecordFilter) -> SeriesKind | None:
 def _counted(
     session: Session, kind: SeriesKind, group_by: GroupBy, filters: RecordFilter
 ) -> _Cells:
-    key: Any = {
+    column: Any = {
         GroupBy.OPERATOR: SeriesRow.name,
         GroupBy.WORKER: SeriesRow.name,
         GroupBy.TARGET: SeriesRow.target_id,
-        GroupBy.FAILURE: CountRow.outcome,
-        GroupBy.DAY: CountRow.day,
+        GroupBy.FAILURE: null(),
+        GroupBy.DAY: null(),
     }[group_by]
-    # The series first: counters are found by their ids, which no planner guesses from a join.
+    # The series first: counters are found by their ids, which no planner guesses from a join, and
+    # are added up by ids, which is cheaper than by names.
     wanted = [SeriesRow.kind == kind]
-    for column, value in (
+    for described, value in (
         (SeriesRow.name, filters.operator),
         (SeriesRow.name, filters.worker_id),
         (SeriesRow.target_id, filters.target_id),
     ):
         if value is not None:
-            wanted.append(column == value)
+            wanted.append(described == value)
     if filters.from_ir:
         wanted.append(SeriesRow.name.is_(None))
-    ids = session.scalars(select(SeriesRow.series_id).where(*wanted)).all()
+    series = session.execute(select(SeriesRow.series_id, column).where(*wanted))
+    names: dict[int, str | None] = {row[0]: row[1] for row in series}
     parts = _parts(group_by, filters)
-    conditions = [CountRow.series_id.in_(ids), or_(*(condition for condition, _ in parts))]
+    conditions = [CountRow.series_id.in_(list(names)), or_(*(condition for condition, _ in parts))]
     if filters.failure is not None:
         conditions.append(CountRow.outcome == filters.failure)
     if filters.failed is not None:
@@ -118,15 +120,18 @@ def _counted(
     counted: Any = CountRow.records
     if taken_away:
         counted = case((or_(*taken_away), -CountRow.records), else_=CountRow.records)
+    key: Any = {GroupBy.FAILURE: CountRow.outcome, GroupBy.DAY: CountRow.day}.get(
+        group_by, CountRow.series_id
+    )
     rows = session.execute(
         select(key, CountRow.outcome, CountRow.bucket, func.sum(counted))
-        .join(SeriesRow, SeriesRow.series_id == CountRow.series_id)
         .where(*conditions)
         .group_by(key, CountRow.outcome, CountRow.bucket)
     )
     cells: Counter[tuple[str | None, str, int]] = Counter()
-    for name, outcome, bucket, count in rows:
-        cells[_key(group_by, name), outcome, bucket] += int(count)
+    for value, outcome, bucket, count in rows:
+        name = names[value] if key is CountRow.series_id else _key(group_by, value)
+        cells[name, outcome, bucket] += int(count)
     return +cells
 
 
