@@ -1,4 +1,4 @@
-"""Finished jobs as runs of an MLflow tracking server.
+"""Finished jobs as runs of an MLflow tracking server, and cost models in its registry.
 
 It is a mirror for people who compare experiments there: the results are in Tunesmith's database. So
 nothing waits for it and nothing fails with it; a job that cannot be sent is left out, and logged.
@@ -8,9 +8,9 @@ import json
 import logging
 import queue
 import threading
-import time
-from contextlib import suppress
-from datetime import datetime
+from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,18 +19,19 @@ from schedules.errors import TunesmithError
 from schedules.records import Best, Purpose, TuningRecord
 from service.db.store import Store
 from service.db.values import Job, JobState, RecordFilter
+from service.mlflow_registry import Registry
+from service.mlflow_rest import ANSWER_SECS, Tracking, millis
 from tuner.client import convert
 
 logger = logging.getLogger(__name__)
 
-EXPERIMENT = "tunesmith"
 WAITING = 1000
 """So many jobs wait to be sent; further ones are left out."""
-ANSWER_SECS = 10.0
+LOOK_SECS = 60.0
+"""How often it looks for new versions of the cost model, whatever ends."""
 PAUSE_SECS = 30.0
 """After a failure; the jobs that end meanwhile wait."""
 
-_PROXIED = "mlflow-artifacts:/"
 # MLflow takes so many metrics and so long a parameter in one call.
 _MOST_METRICS = 900
 _LONGEST_PARAMETER = 6000
@@ -77,93 +78,72 @@ class MlflowSink:
             logger.warning("job %s is not sent to MLflow: too many wait", job_id)
 
     def _loop(self) -> None:
-        with httpx.Client(base_url=self._uri, timeout=ANSWER_SECS) as http:
-            while (job_id := self._ended.get()) is not None and not self._stopping.is_set():
+        registry = Registry(self._store)
+        with closing(Tracking(self._uri)) as tracking:
+            while not self._stopping.is_set():
                 try:
-                    self._send(http, job_id)
-                except (httpx.HTTPError, TunesmithError, KeyError, ValueError) as error:
-                    logger.warning(
-                        "Job %s is not sent to MLflow at %s: %s",
-                        job_id,
-                        self._uri,
-                        error,
-                        extra={"action": "send_to_mlflow", "job_id": job_id},
-                    )
-                    self._stopping.wait(self._pause_secs)
-                except Exception:
-                    logger.exception("job %s is not sent to MLflow", job_id)
+                    job_id = self._ended.get(timeout=LOOK_SECS)
+                except queue.Empty:
+                    job_id = ""
+                if job_id is None or self._stopping.is_set():
+                    break
+                self._attempt("The cost model", partial(registry.mirror, tracking))
+                if job_id:
+                    self._attempt(f"Job {job_id}", partial(self._send, tracking, job_id))
 
-    def _send(self, http: httpx.Client, job_id: str) -> None:
+    def _attempt(self, what: str, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except (httpx.HTTPError, TunesmithError, KeyError, ValueError) as error:
+            logger.warning(
+                "%s is not sent to MLflow at %s: %s",
+                what,
+                self._uri,
+                error,
+                extra={"action": "send_to_mlflow"},
+            )
+            self._stopping.wait(self._pause_secs)
+        except Exception:
+            logger.exception("%s is not sent to MLflow", what)
+
+    def _send(self, tracking: Tracking, job_id: str) -> None:
         job = self._store.job(job_id)
         best = self._store.best(job.spec.workload_id, job.spec.target_id)
         records = [*self._store.iter_records(RecordFilter(job_id=job_id))][::-1]
-        created = _call(
-            http,
-            "runs/create",
-            experiment_id=_experiment(http),
-            run_name=f"{_workload_name(self._store, job)} {job_id[:12]}",
-            start_time=_millis(job.started_at or job.created_at),
-            tags=[{"key": "tunesmith.job_id", "value": job_id}],
+        run_id, artifact_uri = tracking.start_run(
+            f"{_workload_name(self._store, job)} {job_id[:12]}",
+            job.started_at or job.created_at,
+            job_id=job_id,
         )
-        info = created["run"]["info"]
-        run_id = info["run_id"]
         metrics = _metrics(job, best, records)
         for start in range(0, len(metrics), _MOST_METRICS):
-            _call(
-                http,
+            tracking.post(
                 "runs/log-batch",
                 run_id=run_id,
                 metrics=metrics[start : start + _MOST_METRICS],
                 params=[] if start else _parameters(self._store, job),
             )
-        self._send_files(http, info["artifact_uri"], best, records)
+        for name, text in _files(best, records).items():
+            if not tracking.put_file(artifact_uri, name, text.encode()):
+                logger.debug(
+                    "MLflow's artefacts are at %s, which it does not pass on", artifact_uri
+                )
+                break
         failed = job.state is not JobState.DONE
-        _call(
-            http,
-            "runs/update",
-            run_id=run_id,
-            status="FAILED" if failed else "FINISHED",
-            end_time=_millis(job.finished_at or job.created_at),
-        )
-
-    def _send_files(
-        self, http: httpx.Client, uri: str, best: Best | None, records: list[TuningRecord]
-    ) -> None:
-        if not uri.startswith(_PROXIED):
-            # It keeps them where only its own clients, with its own credentials, can write.
-            logger.debug("MLflow's artefacts are at %s, which it does not pass on", uri)
-            return
-        lines = [convert.record_to_wire(record).model_dump_json() for record in records]
-        files = {"records.ndjson": "".join(f"{line}\n" for line in lines)}
-        if best is not None:
-            files["best.json"] = convert.best_to_wire(best).model_dump_json(indent=2)
-        for name, text in files.items():
-            path = f"/api/2.0/mlflow-artifacts/artifacts/{uri.removeprefix(_PROXIED).strip('/')}"
-            http.put(f"{path}/{name}", content=text.encode()).raise_for_status()
+        tracking.end_run(run_id, job.finished_at or job.created_at, failed=failed)
 
 
-def _call(http: httpx.Client, call: str, /, **body: Any) -> Any:
-    answer = http.post(f"/api/2.0/mlflow/{call}", json=body)
-    answer.raise_for_status()
-    return answer.json()
-
-
-def _experiment(http: httpx.Client) -> str:
-    """Return the id of our experiment, which is made if need be."""
-    found = http.get(
-        "/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": EXPERIMENT}
-    )
-    if found.status_code == httpx.codes.NOT_FOUND:
-        made: str = _call(http, "experiments/create", name=EXPERIMENT)["experiment_id"]
-        return made
-    found.raise_for_status()
-    known: str = found.json()["experiment"]["experiment_id"]
-    return known
+def _files(best: Best | None, records: list[TuningRecord]) -> dict[str, str]:
+    lines = [convert.record_to_wire(record).model_dump_json() for record in records]
+    files = {"records.ndjson": "".join(f"{line}\n" for line in lines)}
+    if best is not None:
+        files["best.json"] = convert.best_to_wire(best).model_dump_json(indent=2)
+    return files
 
 
 def _metrics(job: Job, best: Best | None, records: list[TuningRecord]) -> list[dict[str, Any]]:
     """Return the aggregates, and the best so far at each trial that improved it."""
-    ended = _millis(job.finished_at or job.created_at)
+    ended = millis(job.finished_at or job.created_at)
     values = {
         "trials": float(job.trials_done),
         "failures": float(sum(job.failures.values())),
@@ -186,7 +166,7 @@ def _metrics(job: Job, best: Best | None, records: list[TuningRecord]) -> list[d
         secs = record.result.latency_secs
         if secs is not None and secs < incumbent_secs:
             incumbent_secs = secs
-            at = _millis(record.created_at)
+            at = millis(record.created_at)
             metrics.append({"key": "trial_best_secs", "value": secs, "timestamp": at, "step": step})
     return metrics
 
@@ -218,7 +198,3 @@ def _parameters(store: Store, job: Job) -> list[dict[str, str]]:
 
 def _workload_name(store: Store, job: Job) -> str:
     return store.workload(job.spec.workload_id).name
-
-
-def _millis(moment: datetime | None) -> int:
-    return int((moment.timestamp() if moment is not None else time.time()) * 1000)

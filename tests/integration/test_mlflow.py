@@ -14,6 +14,7 @@ import pytest
 from service.mlflow_sink import MlflowSink
 from tests.benchmarks.service import rivals
 from tests.contracts.store_values import best, failed
+from tests.contracts.test_store_models import version as model_version
 from tests.integration.api_server import OWNER, Server, live_server
 from tuner.client import convert
 
@@ -158,3 +159,52 @@ def test_a_job_becomes_a_run_with_its_figures_and_files(
     files = {path.name: path for path in (tmp_path / "artefacts").rglob("*") if path.is_file()}
     assert set(files) == {"best.json", "records.ndjson"}
     assert len(files["records.ndjson"].read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_versions_of_the_cost_model_are_in_the_registry(
+    server: Server, mlflow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.mlflow_sink.LOOK_SECS", 0.2)
+    store = server.store
+
+    store.add_model_version(model_version("first"), content=b"model", judge=b"judge")
+    store.promote_model("first")
+    sink = MlflowSink(store, mlflow)
+    sink.start()
+    with httpx.Client(base_url=f"{mlflow}/api/2.0/mlflow", timeout=30) as http:
+
+        def promoted() -> dict[str, str]:
+            query = {"name": "tunesmith-cost-model", "alias": "promoted"}
+            answer = http.get("/registered-models/alias", params=query)
+            found = answer.json().get("model_version", {})
+            return {tag["key"]: tag["value"] for tag in found.get("tags", ())}
+
+        def await_promoted(version: str | None) -> None:
+            deadline = time.monotonic() + 60
+            while promoted().get("tunesmith.version") != version:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+        await_promoted("first")
+        second = model_version("second", 1, parent="first")
+        store.add_model_version(second, content=b"other", judge=b"judge")
+        store.promote_model("second")
+        await_promoted("second")
+        assert promoted()["tunesmith.parent"] == "first"
+        sink.stop()
+        # Another process knows what was sent.
+        again = MlflowSink(store, mlflow)
+        again.start()
+        store.roll_back_model()
+        await_promoted("first")
+        store.roll_back_model()
+        await_promoted(None)
+        again.stop()
+        query = {"filter": "name='tunesmith-cost-model'"}
+        versions = http.get("/model-versions/search", params=query).json()["model_versions"]
+        assert len(versions) == 2
+        run = http.get("/runs/get", params={"run_id": versions[0]["run_id"]}).json()["run"]
+        metrics = {item["key"]: item["value"] for item in run["data"]["metrics"]}
+        assert metrics == {"shape.pairwise_accuracy": 0.75}
