@@ -139,6 +139,15 @@ def test_a_slow_build_is_told_from_the_others_of_its_batch():
     assert deadlines.of_build([9.0] * 4) == deadlines.build_secs
 
 
+def test_a_trial_with_an_incumbent_may_take_less():
+    deadlines = Deadlines()
+    assert deadlines.of_trial(None, 0) == deadlines.run_secs
+    assert deadlines.of_trial(1e-5, 0) == deadlines.hopeless_run_secs
+    assert deadlines.of_trial(5e-3, 0) == 5.0
+    assert deadlines.of_trial(1.0, 0) == deadlines.run_secs
+    assert deadlines.of_trial(1e-5, 2 * 10**8) == deadlines.hopeless_run_secs + 2.0
+
+
 def test_finals_are_verified_against_numpy(measurer, target, matmul):
     results = measured(
         measurer, matmul, target, default_candidate(), candidate(PARALLEL), purpose=Purpose.FINAL
@@ -190,6 +199,18 @@ def test_a_hang_is_a_run_timeout_and_its_process_is_gone(target):
     assert failure_of(measured_item) is FailureKind.RUN_TIMEOUT
     assert time.monotonic() - started < 10
     assert children() == before
+
+
+def test_what_hangs_beside_an_incumbent_is_given_up_sooner(target):
+    workload = workload_from_ir(programs.ir_json(programs.endless()))
+    bench = Bench(builders=1, deadlines=Deadlines(run_secs=60.0, hopeless_run_secs=0.5))
+    batch = MeasureBatch(
+        workload=workload, target=target, candidates=(default_candidate(),), incumbent_secs=1e-5
+    )
+    started = time.monotonic()
+    [measured_item] = list(bench.measure(batch, seed=1))
+    assert failure_of(measured_item) is FailureKind.RUN_TIMEOUT
+    assert time.monotonic() - started < 20
 
 
 def test_a_build_that_takes_too_long_is_a_build_timeout(target, matmul):

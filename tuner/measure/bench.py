@@ -26,6 +26,8 @@ from tuner.measure.reference import reference_batch
 CODES_KEPT = 4096
 """So many results are remembered by their code; a result takes about a kilobyte."""
 OVERHEAD_SECS = 10.0
+FILLED_BYTES_PER_SEC = 1e8
+"""A slow machine fills buffers so fast."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class Deadlines:
         So much longer than their median is far longer.
     run_secs : float
         For one command of a trial.
+    hopeless_run_secs, hopeless_factor : float
+        What a trial may take at most that has an incumbent: so long, or so many of its calls.
     final_run_secs : float
         For one command of a final; the compiler's default may be very slow.
     """
@@ -50,6 +54,8 @@ class Deadlines:
     slow_build_secs: float = 3.0
     slow_build_factor: float = 20.0
     run_secs: float = 10.0
+    hopeless_run_secs: float = 3.0
+    hopeless_factor: float = 1000.0
     final_run_secs: float = 120.0
 
     def of_build(self, finished_secs: Sequence[float]) -> float:
@@ -62,6 +68,16 @@ class Deadlines:
             return self.build_secs
         usual_secs = self.slow_build_factor * median(finished_secs)
         return min(self.build_secs, max(self.slow_build_secs, usual_secs))
+
+    def of_trial(self, incumbent_secs: float | None, size_bytes: int) -> float:
+        """Return what a trial may take against an incumbent, with buffers of so many bytes.
+
+        One that does not even end by then is no contender; without an incumbent nobody knows.
+        """
+        if incumbent_secs is None:
+            return self.run_secs
+        least_secs = self.hopeless_run_secs + size_bytes / FILLED_BYTES_PER_SEC
+        return min(self.run_secs, max(least_secs, self.hopeless_factor * incumbent_secs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,11 +261,11 @@ class Bench:
             entry.note({"noise": machine.value, **self._timer_conditions(batch)})
             if self._build_cores is not None:
                 entry.note({"builds": "beside"})
-            self._run_trial(entry, incumbent_secs)
+            self._run_trial(batch, entry, incumbent_secs)
             leads = _leads(entry.result(), incumbent_secs)
             if leads and machine is not Noise.DISTURBED and settle() is not Noise.CALM:
                 # What follows is measured against it, so it must be right.
-                machine = self._run_again(entry, incumbent_secs, settle)
+                machine = self._run_again(batch, entry, incumbent_secs, settle)
             entry.child.close()
             result = entry.result()
             if result.latency_secs is not None:
@@ -257,12 +273,15 @@ class Bench:
             self._remember(batch, entry, result)
             yield self._measured(entry)
 
-    def _run_trial(self, entry: Entry, incumbent_secs: float | None) -> None:
-        entry.run(self._deadlines.run_secs, order="trial", incumbent_secs=incumbent_secs)
+    def _run_trial(self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None) -> None:
+        deadline_secs = self._deadlines.of_trial(incumbent_secs, batch.workload.size_bytes)
+        entry.run(deadline_secs, order="trial", incumbent_secs=incumbent_secs)
 
-    def _run_again(self, entry: Entry, incumbent_secs: float | None, settle: Any) -> Noise:
+    def _run_again(
+        self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None, settle: Any
+    ) -> Noise:
         entry.run_secs = ()
-        self._run_trial(entry, incumbent_secs)
+        self._run_trial(batch, entry, incumbent_secs)
         calm = settle() is Noise.CALM
         entry.note({"noise": (Noise.REPEATED if calm else Noise.DISTURBED).value})
         return Noise.CALM if calm else Noise.DISTURBED
