@@ -1,5 +1,7 @@
 """Matrix products of half precision on Hopper, by its warp-group matrix instructions."""
 
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import tvm
@@ -51,73 +53,103 @@ def warpgroup_product() -> Any:
     return Rule(_apply)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Product:
+    """A block ``C[b.., m, n] += A[b.., m, k] * B``; `transposed` as in `Tile`."""
+
+    batch: int
+    rows: int
+    columns: int
+    depth: int
+    dtype: str
+    transposed: bool
+
+    def tiles(self) -> list[Tile]:
+        """Return the tiles that divide it."""
+        return [
+            Tile(
+                rows=rows,
+                columns=columns,
+                depth=self.depth,
+                stages=stages,
+                dtype=self.dtype,
+                transposed=self.transposed,
+            )
+            for rows, columns, stages in _SHAPES
+            if self.rows % rows == self.columns % columns == self.depth % SLICE == 0
+        ]
+
+    def count(self, tile: Tile) -> int:
+        """Return how many tiles there are of a kind."""
+        return self.batch * (self.rows // tile.rows) * (self.columns // tile.columns)
+
+
 def _apply(schedule: Any, block: Any) -> list[Any]:
     product = _product_in(schedule, block)
-    if product is None:
+    tiles = [] if product is None else product.tiles()
+    if product is None or not tiles:
         return [schedule]
-    rows, columns, tiles = product
     done = []
     for tile in tiles:
         try:
-            design = _scheduled(schedule.copy(), block, tile, rows // tile.rows)
+            design = _scheduled(schedule.copy(), block, tile, product.rows // tile.rows)
         except ScheduleError:
             continue
         if design is not None:
             done.append(design)
-    smallest = min((tile.rows * tile.columns for tile in tiles), default=1)
-    few = rows * columns < _MULTIPROCESSORS * smallest
-    return [*done, schedule] if few or not done else done
+    # Where even small tiles leave the GPU idle, TVM's smaller ones may be better.
+    busy = max(map(product.count, tiles)) >= _MULTIPROCESSORS
+    return done if done and busy else [*done, schedule]
 
 
-def _product_in(schedule: Any, block: Any) -> tuple[int, int, list[Tile]] | None:
-    """Return the extents of the output and the tiles that divide the product."""
+def _product_in(schedule: Any, block: Any) -> _Product | None:
+    """Recognise a product of halves by its axes and by how it reads its operands."""
     contraction = contraction_in(schedule, block)
     if contraction is None or contraction.dtype != _SUMS or not own_loops(schedule, block):
         return None
-    operands = (contraction.rows, contraction.columns)
-    dtypes = {operand.dtype for operand in operands}
-    if len(dtypes) != 1 or not dtypes <= set(_OPERANDS):
-        return None
-    body = schedule.get(block)
-    *batch, row, column, depth = [axis.var for axis in body.iter_vars]
+    *batch, row, column, depth = [axis.var for axis in schedule.get(block).iter_vars]
     roles = [axis.role for axis in contraction.axes]
     if roles != [*[Role.BATCH] * len(batch), Role.ROW, Role.COLUMN, Role.SUM]:
         return None
-    loads = [node for node in objects(body.body) if isinstance(node, tvm.ir.TensorLoad)]
-    read = {operand.read: operand for operand in operands}
-    found = {}
-    for place, region in enumerate(body.reads):
-        same = [load for load in loads if load.source.same_as(region.source)]
-        if place in read and len(same) == 1:
-            found[read[place]] = list(same[0].indices)
-    if len(found) != len(operands):
+    dtype = contraction.rows.dtype
+    if dtype not in _OPERANDS or contraction.columns.dtype != dtype:
         return None
-    of_rows, of_columns = (found[operand] for operand in operands)
-    straight = _is(of_columns, [*batch, depth, column])
-    if not _is(of_rows, [*batch, row, depth]):
-        return None
-    if not straight and not _is(of_columns, [*batch, column, depth]):
-        return None
-    m, n, k = (axis.extent for axis in contraction.axes[-3:])
-    tiles = [
-        Tile(
-            rows=rows,
-            columns=columns,
-            depth=k,
-            stages=stages,
-            dtype=dtypes.copy().pop(),
-            transposed=not straight,
-        )
-        for rows, columns, stages in _SHAPES
-        if m % rows == n % columns == k % SLICE == 0
-    ]
-    return (m, n, tiles) if tiles else None
-
-
-def _is(indices: list[Any], variables: list[Any]) -> bool:
-    return len(indices) == len(variables) and all(
-        index.same_as(variable) for index, variable in zip(indices, variables, strict=True)
+    of_rows, of_columns = (
+        _indices(schedule.get(block), operand.read)
+        for operand in (contraction.rows, contraction.columns)
     )
+    transposed = _are(of_columns, [*batch, column, depth])
+    straight = _are(of_columns, [*batch, depth, column])
+    if not _are(of_rows, [*batch, row, depth]) or not (transposed or straight):
+        return None
+    *batches, rows, columns, terms = (axis.extent for axis in contraction.axes)
+    return _Product(
+        batch=prod(batches),
+        rows=rows,
+        columns=columns,
+        depth=terms,
+        dtype=dtype,
+        transposed=transposed,
+    )
+
+
+def _indices(block: Any, read: int) -> list[Any]:
+    """The indices at which a block loads what it reads at a place; none if it does so twice."""
+    buffer = block.reads[read].source
+    loads = [
+        node
+        for node in objects(block.body)
+        if isinstance(node, tvm.ir.TensorLoad) and node.source.same_as(buffer)
+    ]
+    return list(loads[0].indices) if len(loads) == 1 else []
+
+
+def _are(indices: list[Any], variables: list[Any]) -> bool:
+    return len(indices) == len(variables) and all(map(_is_same, indices, variables))
+
+
+def _is_same(index: Any, variable: Any) -> bool:
+    return bool(index.same_as(variable))
 
 
 def _scheduled(schedule: Any, block: Any, tile: Tile, tile_rows: int) -> Any:
