@@ -32,13 +32,13 @@ from schedules.space.moves import (
 )
 from schedules.space.rules import Rule
 from schedules.space.stage import SCHEDULED, STAGE
-from schedules.space.structure import Block, blocks_of, has_contraction
+from schedules.space.structure import Block, blocks_of, describe, has_contraction
 from schedules.target import Target
 
 _THREADS = (64, 128, 256, 512, 1024)
 _UNROLLED = (1, 2, 4)
-_WARP = 32
 _VECTOR_BYTES = 16
+_WIDEST = 8
 _SHORT_ROW = 1024
 """Rows below so many elements share a block of threads."""
 _ROWS_TOGETHER = (1, 2, 4, 8)
@@ -98,7 +98,7 @@ class _Scheduler:
         """Blocks of threads, each with a few vectors."""
         loops = schedule.get_loops(schedule.get_sblock(facts.name))
         loop = schedule.fuse(*loops) if len(loops) > 1 else loops[0]
-        lanes = choice(schedule, _widths(facts, facts.extents[-1]))
+        lanes = choice(schedule, sorted(_widths(facts)))
         threads = choice(schedule, self._threads)
         rounds = choice(schedule, _UNROLLED)
         outer, again, thread, lane = schedule.split(loop, [None, rounds, threads, lanes])
@@ -110,39 +110,30 @@ class _Scheduler:
     # --- rows ------------------------------------------------------------------------------------
 
     def _rows(self, schedule: Any, blocks: Sequence[Block], *, keep: bool) -> bool:
+        """All stages of a row in one block of threads; return False where that does not fit."""
         depth = min(item.kinds.count("spatial") for item in blocks if item.is_reduction)
-        rows = prod(blocks[-1].extents[:depth])
+        spatial = blocks[-1].extents[:depth]
+        if not depth or any(item.extents[:depth] != spatial for item in blocks):
+            return False
+        rows = prod(spatial)
         columns = max(prod(item.extents) // rows for item in blocks)
-        if any(item.extents[:depth] != blocks[-1].extents[:depth] for item in blocks) or not depth:
-            return False
         kept = _kept_inputs(blocks, rows * columns) if keep else []
-        held = [_row_bytes(item.writes[0], rows) for item in blocks[:-1]]
-        held += [_row_bytes(buffer, rows) for buffer, _ in kept]
-        if keep and not kept:
+        held = [*(item.writes[0] for item in blocks[:-1]), *kept]
+        row_bytes = sum(_bytes(buffer) for buffer in held) // rows
+        if (keep and not kept) or row_bytes > _SHARED_BYTES:
             return False
-        if sum(held) > _SHARED_BYTES:
-            return False
-        together = [1]
-        if columns < _SHORT_ROW:
-            together = [count for count in _ROWS_TOGETHER if rows % count == 0]
-            together = [count for count in together if count * sum(held) <= _SHARED_BYTES]
-        copies = _copy_inputs(schedule, blocks, kept)
-        wide = [item for item in (*copies, *blocks) if not item.is_reduction]
-        widths = _shared_widths([item for item in wide if len(item.extents) > depth], columns)
-        lanes = choice(schedule, widths)
-        threads = choice(schedule, [count for count in self._threads if count <= max(64, columns)])
+        copies = [_copied(schedule, blocks, buffer) for buffer in kept]
         for item in blocks:
             if item.is_reduction:
                 fused_reduction(schedule, schedule.get_sblock(item.name))
+        lanes = choice(schedule, _common_widths((*copies, *blocks), depth))
+        threads = choice(schedule, [count for count in self._threads if count <= max(64, columns)])
+        together = [1]
+        if columns < _SHORT_ROW:
+            most = _SHARED_BYTES // max(1, row_bytes)
+            together = [count for count in _ROWS_TOGETHER if rows % count == 0 and count <= most]
         sink = schedule.get_sblock(blocks[-1].name)
-        outer = schedule.get_loops(sink)[:depth]
-        row = schedule.fuse(*outer) if len(outer) > 1 else outer[0]
-        if len(together) > 1:
-            group, row = schedule.split(row, [None, choice(schedule, together)])
-            schedule.bind(group, "blockIdx.x")
-            schedule.bind(row, "threadIdx.y")
-        else:
-            schedule.bind(row, "blockIdx.x")
+        row = _bound_rows(schedule, schedule.get_loops(sink)[:depth], together)
         for item in (*reversed(blocks[:-1]), *reversed(copies)):
             stage = schedule.get_sblock(item.name)
             schedule.compute_at(stage, row, preserve_unit_loops=True)
@@ -157,8 +148,7 @@ class _Scheduler:
     ) -> None:
         """Spread one stage of a row over the threads."""
         block = schedule.get_sblock(facts.name)
-        around = len(schedule.get_loops(block)) - len(_loops_below(schedule, block, row))
-        own = schedule.get_loops(block)[around:]
+        own = _loops_below(schedule, block, row)
         if facts.is_reduction:
             inner, thread = schedule.split(own[-1], [None, threads])
             schedule.reorder(thread, inner)
@@ -184,52 +174,60 @@ def _loops_below(schedule: Any, block: Any, loop: Any) -> list[Any]:
     return list(loops[place + 1 :])
 
 
-def _kept_inputs(blocks: Sequence[Block], elements: int) -> list[tuple[Any, list[Block]]]:
-    """Inputs as large as the whole that several blocks read, with these blocks."""
+def _bound_rows(schedule: Any, loops: Sequence[Any], together: Sequence[int]) -> Any:
+    """Give each row, or a sampled number of them, to a block of threads; return the row's loop."""
+    row = schedule.fuse(*loops) if len(loops) > 1 else loops[0]
+    if len(together) == 1:
+        schedule.bind(row, "blockIdx.x")
+        return row
+    group, row = schedule.split(row, [None, choice(schedule, together)])
+    schedule.bind(group, "blockIdx.x")
+    schedule.bind(row, "threadIdx.y")
+    return row
+
+
+def _kept_inputs(blocks: Sequence[Block], elements: int) -> list[Any]:
+    """Inputs as large as the whole that several stages read, or a sum, which takes no vectors."""
     written = [buffer for item in blocks for buffer in item.writes]
-    found: list[tuple[Any, list[Block]]] = []
+    found: list[Any] = []
     for item in blocks:
         for buffer in item.reads:
-            is_input = not any(buffer.same_as(other) for other in written)
-            known = any(buffer.same_as(other) for other, _ in found)
-            if is_input and not known and prod(map(int, buffer.ty.shape)) == elements:
-                readers = [reader for reader in blocks if any(map(buffer.same_as, reader.reads))]
-                if len(readers) > 1 or item.is_reduction:
-                    found.append((buffer, readers))
+            known = any(map(buffer.same_as, (*written, *found)))
+            if known or prod(map(int, buffer.ty.shape)) != elements:
+                continue
+            readers = [other for other in blocks if any(map(buffer.same_as, other.reads))]
+            if len(readers) > 1 or item.is_reduction:
+                found.append(buffer)
     return found
 
 
-def _copy_inputs(
-    schedule: Any, blocks: Sequence[Block], kept: Sequence[tuple[Any, list[Block]]]
-) -> list[Block]:
-    """Read each kept input through a copy; return the copies' facts."""
-    copies = []
-    for buffer, readers in kept:
-        first = schedule.get_sblock(readers[0].name)
-        regions = schedule.get(first).reads
-        place = next(place for place, region in enumerate(regions) if region.source.same_as(buffer))
-        copy = schedule.cache_read(first, place, _KEPT)
-        name = str(schedule.get(copy).name_hint)
-        copies.append(next(item for item in blocks_of(schedule) if item.name == name))
-    return copies
+def _copied(schedule: Any, blocks: Sequence[Block], buffer: Any) -> Block:
+    """Read an input through a copy; return the copy's facts."""
+    first = next(item for item in blocks if any(map(buffer.same_as, item.reads)))
+    reader = schedule.get_sblock(first.name)
+    regions = schedule.get(reader).reads
+    place = next(place for place, region in enumerate(regions) if region.source.same_as(buffer))
+    copy = schedule.cache_read(reader, place, _KEPT)
+    return describe(schedule.get(copy))
 
 
-def _row_bytes(buffer: Any, rows: int) -> int:
-    bits = int(tvm.DataType(str(buffer.dtype)).bits)
-    return prod(map(int, buffer.ty.shape)) // rows * bits // 8
+def _bytes(buffer: Any) -> int:
+    return prod(map(int, buffer.ty.shape)) * _element_bytes(buffer)
 
 
-def _widths(facts: Block, extent: int) -> list[int]:
+def _element_bytes(buffer: Any) -> int:
+    return int(tvm.DataType(str(buffer.dtype)).bits) // 8
+
+
+def _widths(facts: Block) -> set[int]:
     """How wide vectors can be: what divides the last axis and fits one access."""
-    sizes = [
-        int(tvm.DataType(str(buffer.dtype)).bits) // 8 for buffer in (*facts.reads, *facts.writes)
-    ]
-    most = _VECTOR_BYTES // max(1, min(sizes))
-    return [size for size in divisors(extent) if size <= min(most, 8) and size & (size - 1) == 0]
+    narrowest = min(_element_bytes(buffer) for buffer in (*facts.reads, *facts.writes))
+    most = min(_WIDEST, _VECTOR_BYTES // max(1, narrowest))
+    sizes = divisors(facts.extents[-1])
+    return {size for size in sizes if size <= most and size & (size - 1) == 0}
 
 
-def _shared_widths(stages: Sequence[Block], columns: int) -> list[int]:
-    if not stages:
-        return [1]
-    common = set.intersection(*(set(_widths(item, item.extents[-1])) for item in stages))
-    return sorted(common)
+def _common_widths(stages: Sequence[Block], depth: int) -> list[int]:
+    """Widths that all stages allow which have an axis besides the rows, and sum nothing."""
+    wide = [item for item in stages if not item.is_reduction and len(item.extents) > depth]
+    return sorted(set.intersection(*map(_widths, wide))) if wide else [1]
