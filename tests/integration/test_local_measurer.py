@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests import programs
 from tests.processes import cpu_secs
 from tuner.measure import reference, timing
 from tuner.measure.bench import Bench, Deadlines, Measured
+from tuner.measure.entry import Entry
 from tuner.measure.local import LocalMeasurer
 from tuner.measure.noise import Noise
 from tuner.measure.protocol import MeasureBatch
@@ -146,6 +148,31 @@ def test_a_trial_with_an_incumbent_may_take_less():
     assert deadlines.of_trial(5e-3, 0) == 5.0
     assert deadlines.of_trial(1.0, 0) == deadlines.run_secs
     assert deadlines.of_trial(1e-5, 2 * 10**8) == deadlines.hopeless_run_secs + 2.0
+
+
+def test_finalists_stand_still_while_another_is_timed(measurer, target, matmul, monkeypatch):
+    """Threads that look for work would take the cores from the one whose turn it is."""
+    seen: list[set[str]] = []
+    bench = Bench(builders=2, deadlines=Deadlines())
+    before = children()
+    run = Entry.run
+
+    def looked(entry: Entry, *arguments: Any, **options: Any) -> None:
+        others = children() - before - {str(entry.child.pid)}
+        seen.append({Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1][1] for pid in others})
+        run(entry, *arguments, **options)
+
+    monkeypatch.setattr(Entry, "run", looked)
+    batch = MeasureBatch(
+        workload=matmul,
+        target=target,
+        candidates=(default_candidate(), candidate(PARALLEL)),
+        purpose=Purpose.FINAL,
+    )
+    results = list(bench.measure(batch, seed=1))
+    assert all(item.result.failure is None for item in results)
+    assert len(seen) >= 2 * timing.FINAL_ROUNDS_AT_LEAST
+    assert set.union(*seen) == {"T"}
 
 
 def test_finals_are_verified_against_numpy(measurer, target, matmul):

@@ -1,7 +1,12 @@
-"""Finals: outputs checked against a reference, then timing interleaved until it is certain."""
+"""Finals: outputs checked against a reference, then timing interleaved until it is certain.
+
+Only the finalist whose turn it is runs: the threads of TVM's pool look for more work for some tenth
+of a second after a call, and would take the cores from the next one's.
+"""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from schedules.records import Failure, FailureKind, Verification
@@ -42,7 +47,8 @@ def check(entries: Sequence[Entry], writer: Entry, seed: int, deadline_secs: flo
                     detail=f"the reference output could not be computed: {writer.failure.detail}",
                 )
                 continue
-            found = entry.order(deadline_secs, order="check", source=answer["source"], **given)
+            with _turn_of(entry):
+                found = entry.order(deadline_secs, order="check", source=answer["source"], **given)
             if found is not None:
                 _note_check(entry, Verification(**found["verification"]), found["problem"])
 
@@ -92,7 +98,8 @@ def interleave(entries: Sequence[Entry], deadline_secs: float, settle: Callable[
 def _run_rounds(entries: Sequence[Entry], deadline_secs: float) -> None:
     calls = {}
     for entry in entries:
-        answer = entry.order(deadline_secs, order="first")
+        with _turn_of(entry):
+            answer = entry.order(deadline_secs, order="first")
         if answer is not None:
             repeat_secs = timing.FINAL_REPEAT_SECS
             calls[entry.place] = timing.calls_per_repeat(answer["first_secs"], repeat_secs)
@@ -105,4 +112,14 @@ def _run_rounds(entries: Sequence[Entry], deadline_secs: float) -> None:
         if not wanted:
             return
         for place in wanted:
-            racing[place].run(deadline_secs, order="repeat", calls=calls[place])
+            with _turn_of(racing[place]):
+                racing[place].run(deadline_secs, order="repeat", calls=calls[place])
+
+
+@contextmanager
+def _turn_of(entry: Entry) -> Iterator[None]:
+    entry.child.resume()
+    try:
+        yield
+    finally:
+        entry.child.pause()

@@ -113,6 +113,19 @@ class ForkedChild:
             )
         return message
 
+    def pause(self) -> None:
+        """Stop all of the child's threads until `resume`. Idempotent; a dead child stays dead."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the child go on. Idempotent."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self._ended:
+            # Until it is reaped, its number is its own.
+            os.kill(self.pid, number)
+
     def end(self) -> str:
         """Kill the child and all it started, reap it, and say how it ended. Idempotent."""
         if self._ended:

@@ -1,6 +1,6 @@
 """The measurement protocol: how often a kernel is called, how long, and under which conditions.
 
-Version 3. All of it holds for one process per candidate, TVM's threads on the target's cores, each
+Version 4. All of it holds for one process per candidate, TVM's threads on the target's cores, each
 of them on its own, and buffers with guard zones around them.
 
 A trial is a race against the incumbent, the fastest trial so far. One call warms up and one shows
@@ -16,7 +16,8 @@ gets more, until the interval of its median is within `TRIAL_NARROW` of it, or a
 repeats or `TRIAL_SECS`.
 
 A final goes in rounds; in each round every candidate has one repeat of at least
-`FINAL_REPEAT_SECS`, so that what disturbs the machine disturbs all of them alike. After
+`FINAL_REPEAT_SECS`, so that what disturbs the machine disturbs all of them alike; all but the one
+that is timed are stopped. After
 `FINAL_ROUNDS_AT_LEAST` rounds a candidate that is clearly slower than the fastest ends; the others
 have `CONTENDER_ROUNDS_AT_LEAST` and go on until their intervals are within `FINAL_NARROW`, or until
 `FINAL_ROUNDS` or `FINAL_SECS`.
