@@ -92,11 +92,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trials", type=int, help=f"of each job [default: {TRIALS}]")
     options = parser.parse_args(arguments)
     quick = bool(os.environ.get("QUICK"))
+    trials = options.trials or (QUICK_TRIALS if quick else TRIALS)
     chosen, deadline = cases(quick), Deadline(options.secs)
     checkpoint = Checkpoint("bench-gpu", quick=quick, fresh=options.fresh)
     print(f"{len(chosen)} cases, {options.secs:.0f} s at most", file=sys.stderr, flush=True)
     ceilings = checkpoint.part("ceilings", _ceilings)
-    tune = partial(_tuned, trials=options.trials or (QUICK_TRIALS if quick else TRIALS))
+    tune = partial(_tuned, trials=trials)
     with _services(options.device) as service:
         rivals, tuned = _parts(
             checkpoint,
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
     publish(
         "bench-gpu",
         title="Kernels on a GPU",
-        text=TEXT.format(trials=options.trials or TRIALS),
+        text=TEXT.format(trials=trials),
         tables=[_times(found), _rates(found, ceilings)],
         keys={**_keys(found, ceilings), "complete": complete, "failed": _failed(found)},
         quick=quick or not complete,

@@ -5,9 +5,9 @@ makes two archives, so that they can be brought over one after the other where t
 ``run.sh``, which unpacks both and passes its arguments on to `bench_gpu`:
 
 ``compiler.tar.xz``
-    TVM's compiler library, more than all the rest (some 57 MiB; takes minutes to compress).
+    TVM's compiler library, more than all the rest (some 55 MiB; takes minutes to compress).
 ``site.tar.xz``
-    This project, TVM's other parts, and the packages of `PACKAGES` for that Python (some 17 MiB).
+    This project, TVM's other parts, and the packages of `PACKAGES` for that Python (some 16 MiB).
 
 NumPy, SciPy, httpx, click, rich, ml_dtypes, Jinja2, prometheus-client, uvloop, PyArrow, PyTorch,
 Triton and CUDA 13 are taken to be there.
