@@ -98,6 +98,24 @@ def test_equal_seeds_and_results_make_equal_proposals(make):
     assert rounds[0] == rounds[1]
 
 
+@pytest.mark.parametrize("space", ["stock", "default"])
+def test_what_is_proposed_does_not_depend_on_threads(workload, space):
+    proposals = []
+    for threads in (1, 3):
+        strategy = EvolutionarySearch(
+            workload=workload,
+            target=TARGET,
+            space=space,
+            seed=2,
+            model=XgbCostModel(seed=2),
+            threads=threads,
+        )
+        first = strategy.ask(8)
+        strategy.tell(measured(first))
+        proposals.append(first + strategy.ask(8))
+    assert proposals[0] == proposals[1]
+
+
 def test_candidates_say_which_model_ranked_them_once_there_is_one(make):
     strategy = make()
     first = strategy.ask(8)

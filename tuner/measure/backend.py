@@ -48,10 +48,13 @@ class Backend(Protocol):
     least_timed_secs : float
         Calls are timed so many in a row that they take this long together: what starting one takes
         is then hidden behind those before.
+    moves_buffers : bool
+        Whether finals are timed on other buffers each time.
     """
 
     warm_up_calls: int
     least_timed_secs: float
+    moves_buffers: bool
 
     def schedule(self, trace: str, module: Any) -> Any:
         """Apply a trace to a module; the default trace as this device's compiler would."""
@@ -85,6 +88,7 @@ class CpuBackend:
 
     warm_up_calls = 1
     least_timed_secs = 0.0
+    moves_buffers = True
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -122,6 +126,7 @@ class CudaBackend:
 
     warm_up_calls = 2
     least_timed_secs = 1e-3
+    moves_buffers = False
 
     def __init__(self, target: Target, device: str) -> None:
         self._target = target

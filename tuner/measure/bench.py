@@ -5,6 +5,7 @@ costs itself only, and finals can be interleaved. Where there are cores that not
 trials are timed while others are built there; otherwise building and timing never overlap.
 """
 
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -15,13 +16,14 @@ from typing import Any
 from schedules import detect, intrinsics
 from schedules.records import DEFAULT_TRACE, Candidate, FailureKind, MeasureResult, Purpose
 from schedules.target import Target
-from tuner.measure import child, finals, noise, timing
+from tuner.measure import child, finals, timing
 from tuner.measure.entry import Entry
 from tuner.measure.forked import ChildFailedError, ForkedChild, wait_readable
 from tuner.measure.kernel import Assignment, timer_overhead_secs
 from tuner.measure.noise import Noise
 from tuner.measure.protocol import MeasureBatch
 from tuner.measure.reference import reference_batch
+from tuner.measure.watch import Watch
 
 CODES_KEPT = 4096
 """So many results are remembered by their code; a result takes about a kilobyte."""
@@ -135,6 +137,7 @@ class Bench:
         self._deadlines = deadlines
         self._interrupt = interrupt
         self._timed: OrderedDict[tuple[str, str, str], _Timed] = OrderedDict()
+        self._watch = Watch(os.sched_getaffinity(0) if device == "cpu" else ())
         self._overhead_nanosecs: int | None = None
 
     def measure(self, batch: MeasureBatch, seed: int) -> Generator[Measured, None, None]:
@@ -143,23 +146,29 @@ class Bench:
             # Once for all children.
             intrinsics.register_named(candidate.trace)
         entries: list[Entry] = []
-        built = self._built(batch, entries)
-        trials = batch.purpose is Purpose.TRIAL
         try:
-            if trials and self._build_cores is not None:
-                yield from self._run_trials(batch, built)
-                return
-            for entry in built:
-                if entry.failure is not None:
-                    yield self._measured(entry)
-            waiting = [entry for entry in entries if entry.failure is None]
-            if trials:
-                yield from self._run_trials(batch, waiting)
-            else:
-                yield from self._run_finals(batch, waiting, seed)
+            with self._watch.open():
+                yield from self._measure(batch, entries, seed)
         finally:
             for entry in entries:
                 entry.child.close()
+
+    def _measure(
+        self, batch: MeasureBatch, entries: list[Entry], seed: int
+    ) -> Generator[Measured, None, None]:
+        built = self._built(batch, entries)
+        trials = batch.purpose is Purpose.TRIAL
+        if trials and self._build_cores is not None:
+            yield from self._run_trials(batch, built)
+            return
+        for entry in built:
+            if entry.failure is not None:
+                yield self._measured(entry)
+        waiting = [entry for entry in entries if entry.failure is None]
+        if trials:
+            yield from self._run_trials(batch, waiting)
+        else:
+            yield from self._run_finals(batch, waiting, seed)
 
     def reference(self, target: Target) -> MeasureResult:
         """Build and run the reference kernel, in the same way as candidates."""
@@ -245,14 +254,13 @@ class Bench:
     # --- trials ----------------------------------------------------------------------------------
 
     def _run_trials(self, batch: MeasureBatch, entries: Iterable[Entry]) -> Iterator[Measured]:
-        settle = self._settle_for(batch)
         machine: Noise | None = None
         incumbent_secs = batch.incumbent_secs
         for entry in entries:
             if entry.failure is not None:
                 yield self._measured(entry)
                 continue
-            machine = machine or settle()
+            machine = machine or self._watch.settle()
             known = self._find_duplicate(batch, entry, incumbent_secs)
             if known is not None:
                 entry.child.close()
@@ -261,11 +269,7 @@ class Bench:
             entry.note({"noise": machine.value, **self._timer_conditions(batch)})
             if self._build_cores is not None:
                 entry.note({"builds": "beside"})
-            self._run_trial(batch, entry, incumbent_secs)
-            leads = _leads(entry.result(), incumbent_secs)
-            if leads and machine is not Noise.DISTURBED and settle() is not Noise.CALM:
-                # What follows is measured against it, so it must be right.
-                machine = self._run_again(batch, entry, incumbent_secs, settle)
+            machine = self._run_watched(batch, entry, incumbent_secs, machine)
             entry.child.close()
             result = entry.result()
             if result.latency_secs is not None:
@@ -273,23 +277,30 @@ class Bench:
             self._remember(batch, entry, result)
             yield self._measured(entry)
 
-    def _run_trial(self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None) -> None:
-        deadline_secs = self._deadlines.of_trial(incumbent_secs, batch.workload.size_bytes)
-        entry.run(deadline_secs, order="trial", incumbent_secs=incumbent_secs)
-
-    def _run_again(
-        self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None, settle: Any
+    def _run_watched(
+        self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None, machine: Noise
     ) -> Noise:
+        """Run a trial, again if it was disturbed and matters; return how the machine is then.
+
+        A machine that did not become calm when it was waited for is not waited for again.
+        """
+        self._run_trial(batch, entry, incumbent_secs)
+        if self._watch.is_calm(self._watch.look()):
+            return Noise.CALM
+        entry.note({"noise": Noise.DISTURBED.value})
+        if machine is Noise.DISTURBED or self._watch.settle() is Noise.DISTURBED:
+            return Noise.DISTURBED
+        if not _may_contend(entry.result(), incumbent_secs):
+            return Noise.WAITED
         entry.run_secs = ()
         self._run_trial(batch, entry, incumbent_secs)
-        calm = settle() is Noise.CALM
+        calm = self._watch.settle() is Noise.CALM
         entry.note({"noise": (Noise.REPEATED if calm else Noise.DISTURBED).value})
         return Noise.CALM if calm else Noise.DISTURBED
 
-    @staticmethod
-    def _settle_for(batch: MeasureBatch) -> Any:
-        """Return what waits for a calm machine; a GPU does not care who has the cores."""
-        return (lambda: Noise.CALM) if batch.target.kind == "cuda" else noise.settle
+    def _run_trial(self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None) -> None:
+        deadline_secs = self._deadlines.of_trial(incumbent_secs, batch.workload.size_bytes)
+        entry.run(deadline_secs, order="trial", incumbent_secs=incumbent_secs)
 
     def _find_duplicate(
         self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None
@@ -327,7 +338,7 @@ class Bench:
         finally:
             writer.child.close()
         passed = [entry for entry in entries if entry.failure is None]
-        finals.interleave(passed, deadline_secs, self._settle_for(batch))
+        finals.interleave(passed, deadline_secs, self._watch)
         for entry in entries:
             entry.note(self._timer_conditions(batch))
             entry.child.close()
@@ -382,6 +393,8 @@ def _code_key(batch: MeasureBatch, entry: Entry) -> tuple[str, str, str]:
     return batch.workload.workload_id, batch.target.target_id, entry.code_id or ""
 
 
-def _leads(result: MeasureResult, incumbent_secs: float | None) -> bool:
-    latency_secs = result.latency_secs
-    return latency_secs is not None and (incumbent_secs is None or latency_secs < incumbent_secs)
+def _may_contend(result: MeasureResult, incumbent_secs: float | None) -> bool:
+    """Whether a trial that was disturbed may do so well without that it should be run again."""
+    if result.failure is not None or incumbent_secs is None:
+        return result.failure is None
+    return min(result.run_secs) <= timing.HOPELESS_AT_ONCE * incumbent_secs

@@ -36,10 +36,15 @@ class Buffers:
     ) -> None:
         self._tensors = tensors
         self._values = values
+        self._device = device
         self._guarded: list[tuple[np.ndarray, int, int]] = []
         on_host = device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
         make = self._guard if on_host else tvm.runtime.tensor
         self.arguments: list[Any] = [make(value, device) for value in values]
+
+    def moved(self) -> "Buffers":
+        """Return other buffers with the same values, which lie elsewhere."""
+        return Buffers(self._tensors, self._values, self._device)
 
     @property
     def outputs(self) -> list[np.ndarray]:

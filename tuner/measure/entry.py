@@ -32,8 +32,6 @@ class Entry:
         Repeats so far.
     busy_cores : float or None
         CPU seconds per second of timing, in the repeat with the most.
-    spent_secs : float
-        What its orders took.
     """
 
     place: int
@@ -47,7 +45,6 @@ class Entry:
     failure: Failure | None = None
     verification: Verification | None = None
     conditions: Mapping[str, str | int] = field(default_factory=dict)
-    spent_secs: float = 0.0
 
     def result(self) -> MeasureResult:
         """Return what is known as a result."""
@@ -79,8 +76,6 @@ class Entry:
         except ChildFailedError as failed:
             self.failure = failed.failure
             return None
-        finally:
-            self.spent_secs += time.monotonic() - started
 
     def run(self, deadline_secs: float, **message: Any) -> None:
         """Send an order that times, and add its repeats."""

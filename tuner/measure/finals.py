@@ -5,17 +5,21 @@ of a second after a call, and would take the cores from the next one's.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from schedules.records import Failure, FailureKind, Verification
 from tuner.measure import timing
 from tuner.measure.entry import Entry
 from tuner.measure.noise import Noise
+from tuner.measure.watch import Look, Watch
 
-AGAIN_SECS = 4.0
-"""Finals that took longer are not repeated."""
+PATIENCE_SECS = 8.0
+"""So much of its time a batch of finals loses to others before it puts up with them."""
+PAUSE_SECS = 0.02
 
 
 def check(entries: Sequence[Entry], writer: Entry, seed: int, deadline_secs: float) -> None:
@@ -64,11 +68,11 @@ def _note_check(entry: Entry, checked: Verification, problem: str | None) -> Non
         )
 
 
-def interleave(entries: Sequence[Entry], deadline_secs: float, settle: Callable[[], Noise]) -> None:
+def interleave(entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> None:
     """Time the finalists in rounds, as `tuner.measure.timing` says.
 
-    A machine that is disturbed at the end was so meanwhile: then all rounds are repeated once, if
-    they are short.
+    Before and after each round the machine is looked at. What was timed while it was disturbed does
+    not count; a disturbed machine is waited for, until all that was lost is `PATIENCE_SECS`.
 
     Parameters
     ----------
@@ -76,44 +80,112 @@ def interleave(entries: Sequence[Entry], deadline_secs: float, settle: Callable[
         Those that passed their check.
     deadline_secs : float
         For every order.
-    settle : callable
-        Waits for a calm machine; see `tuner.measure.noise.settle`.
+    watch : Watch
+        Open.
     """
-    before = settle()
-    _run_rounds(entries, deadline_secs)
-    noise = before
-    short = sum(entry.spent_secs for entry in entries) < AGAIN_SECS
-    if before is not Noise.DISTURBED and settle() is not Noise.CALM:
-        noise = Noise.DISTURBED
-    if noise is Noise.DISTURBED and before is not noise and short:
-        for entry in entries:
-            entry.run_secs = ()
-            entry.spent_secs = 0.0
-        _run_rounds(entries, deadline_secs)
-        noise = Noise.REPEATED if settle() is Noise.CALM else Noise.DISTURBED
+    race = _Race(entries, deadline_secs, watch)
+    race.run()
     for entry in entries:
-        entry.note({"noise": noise.value})
+        entry.run_secs = race.run_secs(entry.place)
+        entry.note({"noise": race.noise.value})
 
 
-def _run_rounds(entries: Sequence[Entry], deadline_secs: float) -> None:
-    calls = {}
-    for entry in entries:
-        with _turn_of(entry):
-            answer = entry.order(deadline_secs, order="first")
-        if answer is not None:
-            repeat_secs = timing.FINAL_REPEAT_SECS
-            calls[entry.place] = timing.calls_per_repeat(answer["first_secs"], repeat_secs)
-    while True:
-        racing = {entry.place: entry for entry in entries if entry.failure is None}
+@dataclass(frozen=True, kw_only=True)
+class _Round:
+    """What one round showed.
+
+    Attributes
+    ----------
+    run_secs, spent_secs : Mapping[int, float]
+        Of every finalist that ran: its repeat, and what that took.
+    looks : tuple of Look
+        Before it and after it.
+    """
+
+    run_secs: Mapping[int, float]
+    spent_secs: Mapping[int, float]
+    looks: tuple[Look, Look]
+
+
+class _Race:
+    """Rounds, of which those count that nothing disturbed."""
+
+    def __init__(self, entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> None:
+        self._entries = entries
+        self._deadline_secs = deadline_secs
+        self._watch = watch
+        self._rounds: list[_Round] = []
+        self._waited_secs = 0.0
+        self.noise = Noise.CALM
+
+    def run(self) -> None:
+        """Go on until nobody needs another round."""
+        calls = self._rough_calls()
+        before = self._wait()
+        while wanted := self._wanted():
+            before = self._run_round(wanted, calls, before)
+
+    def run_secs(self, place: int) -> tuple[float, ...]:
+        """Return the repeats of a finalist that count."""
+        return tuple(each.run_secs[place] for each in self._counted() if place in each.run_secs)
+
+    def _rough_calls(self) -> dict[int, int]:
+        calls = {}
+        for entry in self._entries:
+            with _turn_of(entry):
+                answer = entry.order(self._deadline_secs, order="first")
+            if answer is not None:
+                repeat_secs = timing.FINAL_REPEAT_SECS
+                calls[entry.place] = timing.calls_per_repeat(answer["first_secs"], repeat_secs)
+        return calls
+
+    def _wanted(self) -> list[Entry]:
+        counted = self._counted()
+        racing = {entry.place: entry for entry in self._entries if entry.failure is None}
         wanted = timing.final_round(
-            {place: entry.run_secs for place, entry in racing.items()},
-            {place: entry.spent_secs for place, entry in racing.items()},
+            {place: self.run_secs(place) for place in racing},
+            {place: sum(each.spent_secs.get(place, 0.0) for each in counted) for place in racing},
         )
-        if not wanted:
-            return
-        for place in wanted:
-            with _turn_of(racing[place]):
-                racing[place].run(deadline_secs, order="repeat", calls=calls[place])
+        return [racing[place] for place in wanted]
+
+    def _counted(self) -> list[_Round]:
+        """Return the rounds that count, by what is known now; all, once patience has ended."""
+        if self.noise is Noise.DISTURBED:
+            return self._rounds
+        return [each for each in self._rounds if all(map(self._watch.is_calm, each.looks))]
+
+    def _run_round(self, wanted: Sequence[Entry], calls: Mapping[int, int], before: Look) -> Look:
+        """Run a round, and wait after it if it was disturbed; return what was seen last."""
+        run_secs, spent_secs = {}, {}
+        for entry in wanted:
+            started = time.monotonic()
+            with _turn_of(entry):
+                entry.run(self._deadline_secs, order="repeat", calls=calls[entry.place])
+            if entry.failure is None:
+                run_secs[entry.place] = entry.run_secs[-1]
+            spent_secs[entry.place] = time.monotonic() - started
+        after = self._watch.look()
+        self._rounds.append(_Round(run_secs=run_secs, spent_secs=spent_secs, looks=(before, after)))
+        if self.noise is Noise.DISTURBED or self._watch.is_calm(after):
+            return after
+        self._lose(sum(spent_secs.values()), Noise.REPEATED)
+        return self._wait()
+
+    def _wait(self) -> Look:
+        """Wait for a calm machine while there is patience; return what was seen last."""
+        while not self._watch.is_calm(look := self._watch.look()):
+            if self.noise is Noise.DISTURBED:
+                break
+            time.sleep(PAUSE_SECS)
+            self._lose(PAUSE_SECS, Noise.WAITED)
+        return look
+
+    def _lose(self, lost_secs: float, noise: Noise) -> None:
+        self._waited_secs += lost_secs
+        if self._waited_secs > PATIENCE_SECS:
+            self.noise = Noise.DISTURBED
+        elif self.noise is not Noise.REPEATED:
+            self.noise = noise
 
 
 @contextmanager

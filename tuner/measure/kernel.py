@@ -6,14 +6,13 @@ order          answer
 ``trial``      the whole race against the incumbent, see `tuner.measure.timing`
 ``first``      the seconds of one call after a warm-up
 ``time``       so many repeats in a row
-``repeat``     one repeat in which no core was taken away, if there is one
+``repeat``     one repeat in which no core was missing, if there is one
 ``check``      how the output on fresh inputs compares with the reference
 ``reference``  computes that reference and writes it to a file
 =============  ====================================================================
 """
 
 import os
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from tuner.measure import timing
 from tuner.measure.backend import Conditions, backend_for
 from tuner.measure.buffers import Buffers
 from tuner.measure.cores import leave_bound_cores, running_on
+from tuner.measure.noise import waited_secs
 from tuner.measure.timing import Verdict
 
 DISTINCT_VALUES = 2**16
@@ -40,7 +40,7 @@ DISTINCT_VALUES = 2**16
 TRIAL_CHUNK = 2
 """Repeats between two decisions in a trial."""
 FLUSH_BYTES_AT_LEAST = 2**25
-SLOW_CALL_SECS = 0.02
+SLOW_CALL_SECS = 0.005
 """A kernel that takes longer is timed from Python, whose microseconds it does not notice."""
 
 VERY_SLOW_CALL_SECS = 0.1
@@ -119,7 +119,7 @@ class Kernel:
             "trial": lambda: self._trial(command["incumbent_secs"]),
             "first": self._first,
             "time": lambda: self._time(command["calls"], command["repeats"]),
-            "repeat": lambda: self._repeat(command["calls"]),
+            "repeat": lambda: self._repeat_elsewhere(command["calls"]),
             "check": lambda: self._check(
                 command["seed"], Path(command["reference"]), command["source"]
             ),
@@ -129,12 +129,12 @@ class Kernel:
 
     def _trial(self, incumbent_secs: float | None) -> dict[str, Any]:
         started = time.perf_counter()
-        before = _preemptions()
+        before = waited_secs()
         first_secs = self._warm_up()
         if first_secs < timing.WARM_UP_SECS or not self._is_hopeless(
             first_secs, incumbent_secs, before
         ):
-            before = _preemptions()
+            before = waited_secs()
             first_secs = self._rough_secs(first_secs)
         if self._is_hopeless(first_secs, incumbent_secs, before):
             return self._given_up([first_secs])
@@ -153,9 +153,9 @@ class Kernel:
         return {**answer, "run_secs": run_secs, "busy_cores": busy_cores}
 
     @staticmethod
-    def _is_hopeless(call_secs: float, incumbent_secs: float | None, before: int) -> bool:
-        preempted = _preemptions() != before
-        return timing.is_hopeless(call_secs, incumbent_secs, preempted=preempted)
+    def _is_hopeless(call_secs: float, incumbent_secs: float | None, before_secs: float) -> bool:
+        waited = waited_secs() - before_secs
+        return timing.is_hopeless(call_secs, incumbent_secs, waited_secs=waited)
 
     def _given_up(self, run_secs: list[float]) -> dict[str, Any]:
         return {
@@ -190,12 +190,13 @@ class Kernel:
         return self._call_secs
 
     def _repeat(self, calls: int, repeats: int = 1, hopeless_secs: float = inf) -> dict[str, Any]:
-        """Time again what was preempted, unless that happens all the time or hardly matters."""
+        """Time again what had to wait, unless that happens all the time or takes long."""
         while True:
-            before = _preemptions()
+            before, started = waited_secs(), time.perf_counter()
             answer = self._time(1 if self._cold else calls, repeats)
+            allowed_secs = timing.WAITED_SHARE * (time.perf_counter() - started)
             self._repeats += repeats
-            if _preemptions() == before:
+            if waited_secs() - before <= allowed_secs:
                 break
             self._preempted += repeats
             limit = timing.PREEMPTED_AT_MOST + self._repeats / 2
@@ -205,6 +206,12 @@ class Kernel:
         if self._preempted:
             self._conditions["preempted_repeats"] = self._preempted
         return {**answer, "conditions": self._conditions}
+
+    def _repeat_elsewhere(self, calls: int) -> dict[str, Any]:
+        """Time one repeat, on buffers of its own where it matters where they lie."""
+        if self._backend.moves_buffers and self._buffers is not None:
+            self._buffers = self._buffers.moved()
+        return self._repeat(calls)
 
     def _time(self, calls: int, repeats: int) -> dict[str, Any]:
         cpu_started, started = time.process_time(), time.perf_counter()
@@ -301,11 +308,6 @@ def timer_overhead_secs() -> float:
     library = tvm.tirx.build(empty, target=tvm.target.Target({"kind": "llvm"}))
     results = library.time_evaluator("main", tvm.cpu(), number=1, repeat=200)().results
     return float(np.median([float(value) for value in results]))
-
-
-def _preemptions() -> int:
-    """Count how often the system took a core away from a thread of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def _flush_bytes() -> int:

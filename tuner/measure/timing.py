@@ -1,13 +1,13 @@
 """The measurement protocol: how often a kernel is called, how long, and under which conditions.
 
-Version 4. All of it holds for one process per candidate, TVM's threads on the target's cores, each
+Version 5. All of it holds for one process per candidate, TVM's threads on the target's cores, each
 of them on its own, and buffers with guard zones around them.
 
 A trial is a race against the incumbent, the fastest trial so far. One call warms up and one shows
 the rough latency; then repeats of at least `TRIAL_REPEAT_SECS` follow. A candidate that is over
 `HOPELESS_AT_ONCE` times the incumbent after a call, or over `HOPELESS` times after the first
-repeats, is given up: what is stored is a bound, the fastest call that was seen. Of a call during
-which a core was taken away, `PREEMPTION_SECS` do not count, and a warm-up counts only if it takes
+repeats, is given up: what is stored is a bound, the fastest call that was seen. Of a call, the time
+that its threads waited for a core does not count, and a warm-up counts only if it takes
 over `WARM_UP_SECS`, as starting threads and touching pages do not. On a GPU the call that warms up
 is the second, as the first one loads the code, and the rough latency is that of several calls in a
 row, as a call alone is timed with its start by the host. One that is no contender, as it
@@ -17,7 +17,8 @@ repeats or `TRIAL_SECS`.
 
 A final goes in rounds; in each round every candidate has one repeat of at least
 `FINAL_REPEAT_SECS`, so that what disturbs the machine disturbs all of them alike; all but the one
-that is timed are stopped. After
+that is timed are stopped. On a CPU every repeat has buffers of its own: where they lie in memory
+makes a kernel faster or slower by some percent, differently in every process. After
 `FINAL_ROUNDS_AT_LEAST` rounds a candidate that is clearly slower than the fastest ends; the others
 have `CONTENDER_ROUNDS_AT_LEAST` and go on until their intervals are within `FINAL_NARROW`, or until
 `FINAL_ROUNDS` or `FINAL_SECS`.
@@ -26,9 +27,9 @@ The cache is ``warm`` where nothing else is asked for: every timed call follows 
 same buffers. A workload whose program has the attribute `CACHE_ATTRIBUTE` with the value ``cold``
 has its caches flushed before every timed call, and then a repeat is one call.
 
-A repeat in which the system took a core away from the kernel is timed again, unless that happens
-all the time, or the repeat takes over `PREEMPTED_REPEAT_SECS` and it hardly matters; see also
-`tuner.measure.noise`.
+A repeat of which the kernel's threads waited for a core, for over `WAITED_SHARE` of its time, is
+timed again, unless that happens all the time or the repeat takes over `PREEMPTED_REPEAT_SECS`; see
+also `tuner.measure.watch`.
 
 The reference kernel has `REFERENCE_REPEATS` short repeats; the first `REFERENCE_WARM_UP` of them,
 while clocks and caches settle, are not reported.
@@ -59,7 +60,7 @@ FINAL_NARROW = 0.01
 
 PREEMPTED_AT_MOST = 6
 PREEMPTED_REPEAT_SECS = 0.05
-PREEMPTION_SECS = 0.02
+WAITED_SHARE = 0.005
 
 REFERENCE_REPEATS = 240
 REFERENCE_REPEAT_SECS = 0.004
@@ -98,17 +99,17 @@ def calls_per_repeat(first_secs: float, repeat_secs: float) -> int:
     return max(1, ceil(repeat_secs / max(first_secs, 1e-9)))
 
 
-def is_hopeless(call_secs: float, incumbent_secs: float | None, *, preempted: bool) -> bool:
+def is_hopeless(call_secs: float, incumbent_secs: float | None, *, waited_secs: float) -> bool:
     """Whether one call is so slow that no other is needed.
 
     Parameters
     ----------
     call_secs, incumbent_secs : float
         Of the call, and of the fastest trial so far, if there is one.
-    preempted : bool
-        Whether a core was taken away meanwhile, which may have cost it up to `PREEMPTION_SECS`.
+    waited_secs : float
+        What its threads waited for a core meanwhile, together.
     """
-    own_secs = call_secs - PREEMPTION_SECS if preempted else call_secs
+    own_secs = call_secs - waited_secs
     return incumbent_secs is not None and own_secs > HOPELESS_AT_ONCE * incumbent_secs
 
 

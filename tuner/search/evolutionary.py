@@ -1,6 +1,7 @@
 """Evolutionary search over the points of a schedule space, ranked by a cost model."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count as count_up
 from itertools import islice
@@ -87,7 +88,7 @@ class EvolutionarySearch:
     model : CostModel
         Ranks candidates; fitted by `tell`, owned by this search.
     threads : int
-        How many threads extract features.
+        How many threads apply points and extract features; proposals do not depend on it.
     """
 
     def __init__(
@@ -198,12 +199,9 @@ class EvolutionarySearch:
     def _add(self, points: Iterator[Point], count: int, *, attempts: int) -> None:
         """Apply points until so many are new, and take them into the population."""
         new: list[Applied] = []
-        for point in islice(points, attempts):
-            applied = self._applied(point)
-            if applied is not None:
-                new.append(applied)
-            if len(new) == count:
-                break
+        tried = islice(points, attempts)
+        while unknown := self._unknown(tried, count - len(new)):
+            new += self._applied(unknown)
         features = self._features([applied.schedule for applied in new])
         scores = self._scores(features)
         self._population += [
@@ -217,20 +215,32 @@ class EvolutionarySearch:
             for applied, row, score in zip(new, features, scores, strict=True)
         ]
 
-    def _applied(self, point: Point) -> Applied | None:
-        """Apply a point; None where that gives nothing new."""
-        if point in self._points:
-            return None
-        if None not in point.decisions:
-            self._points.add(point)
-        applied = self._space.apply(point, int(self._random.integers(1, 2**31 - 1)))
-        if applied is None:
-            return None
-        self._points.add(applied.point)
-        if applied.code in self._codes:
-            return None
-        self._codes.add(applied.code)
-        return applied
+    def _unknown(self, points: Iterator[Point], count: int) -> list[Point]:
+        """Take the next points that nobody has applied; fewer where there are no more."""
+        unknown: list[Point] = []
+        while len(unknown) < count and (point := next(points, None)) is not None:
+            if point in self._points:
+                continue
+            if None not in point.decisions:
+                self._points.add(point)
+            unknown.append(point)
+        return unknown
+
+    def _applied(self, points: Sequence[Point]) -> list[Applied]:
+        """Apply points, and return those that give a new program."""
+        seeds = self._random.integers(1, 2**31 - 1, size=len(points)).tolist()
+        # TVM gives the interpreter away while it applies a trace.
+        with ThreadPoolExecutor(self._threads) as threads:
+            found = list(threads.map(self._space.apply, points, seeds))
+        new = []
+        for applied in found:
+            if applied is None:
+                continue
+            self._points.add(applied.point)
+            if applied.code not in self._codes:
+                self._codes.add(applied.code)
+                new.append(applied)
+        return new
 
     def _candidate(self, member: Member) -> Candidate | None:
         trace = traces.canonical_trace(member.trace)

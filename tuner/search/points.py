@@ -44,7 +44,9 @@ class Applied:
 
 
 class Space:
-    """The designs of a space for one workload and target. Not thread-safe.
+    """The designs of a space for one workload and target.
+
+    Several threads may use it at once when it has been made.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class StepRequest:
     count : int
         How many candidates are wanted.
     threads : int
-        How many threads may extract features; what is proposed does not depend on it.
+        How many threads may work; what is proposed does not depend on it.
     base_model : bytes or None
         The file of the cost model that all jobs share; see `cost_model.base_model`.
     """

@@ -51,6 +51,17 @@ def test_writes_where_none_belong_are_found(mistake, damage):
         np.testing.assert_array_equal(buffers.outputs[0], 2 * values[0])
 
 
+def test_moved_buffers_hold_the_first_values_at_another_place():
+    values = verify.random_inputs(TENSORS, seed=1)
+    buffers = Buffers(TENSORS, values, tvm.cpu())
+    doubling(clears_input=True)["main"](*buffers.arguments)
+    moved = buffers.moved()
+    doubling()["main"](*moved.arguments)
+    assert moved.damage() is None
+    np.testing.assert_array_equal(moved.outputs[0], 2 * values[0])
+    assert buffers.damage() == "it changed its input A"
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "bool"])
 @pytest.mark.parametrize("shape", [(), (3,), (5, 7)])
 def test_buffers_of_every_dtype_hold_their_values_at_aligned_addresses(dtype, shape):

@@ -1,39 +1,26 @@
-"""Seeing that others use the cores, by a process that does."""
+"""What a process knows of its own waiting, on a core that another one wants as well."""
 
-import multiprocessing
 import os
 import time
 
+from tests.neighbour import busy_neighbour
 from tuner.measure import noise
-from tuner.measure.noise import Noise
 
 
-def test_a_neighbour_on_one_core_is_seen_and_the_cores_are_kept(monkeypatch):
+def test_a_process_knows_how_long_it_has_waited_for_a_core():
     cores = os.sched_getaffinity(0)
-    # Long enough for any scheduler to let both have a turn.
-    monkeypatch.setattr(noise, "SPIN_SECS", 0.15)
-    neighbour = multiprocessing.get_context("fork").Process(target=spin, args=(max(cores),))
-    neighbour.start()
-    try:
-        assert noise.stolen_share() > noise.STOLEN_LIMIT
-    finally:
-        neighbour.kill()
-        neighbour.join()
-    assert os.sched_getaffinity(0) == cores
-
-
-def test_settling_tells_what_it_took(monkeypatch):
-    shares = [0.0, 0.5, 0.5, 0.01]
-    monkeypatch.setattr(noise, "stolen_share", lambda: shares.pop(0))
-    assert noise.settle() is Noise.CALM
-    assert noise.settle() is Noise.WAITED
-    assert shares == []
-    monkeypatch.setattr(noise, "stolen_share", lambda: 0.5)
-    monkeypatch.setattr(noise, "WAIT_SECS", 0.05)
-    assert noise.settle() is Noise.DISTURBED
-
-
-def spin(core: int) -> None:
-    os.sched_setaffinity(0, {core})
-    while True:
-        time.time()
+    core = max(cores)
+    with busy_neighbour(core):
+        os.sched_setaffinity(0, {core})
+        try:
+            before, cpu_before = noise.waited_secs(), time.process_time()
+            started = time.perf_counter()
+            while time.perf_counter() - started < 0.5:
+                pass
+            waited_secs = noise.waited_secs() - before
+            ran_secs = time.process_time() - cpu_before
+        finally:
+            os.sched_setaffinity(0, cores)
+    assert waited_secs > 0.05
+    # Whoever wants a core all the time either has it or waits for it.
+    assert waited_secs + ran_secs > 0.45

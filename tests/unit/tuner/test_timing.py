@@ -32,14 +32,14 @@ def test_one_slow_repeat_gives_nobody_up():
     assert timing.judge_trial([9 * INCUMBENT, INCUMBENT], INCUMBENT, 0.1) is Verdict.MORE
 
 
-def test_one_call_gives_up_what_preemption_cannot_explain():
-    assert timing.is_hopeless(4.1 * INCUMBENT, INCUMBENT, preempted=False)
-    assert not timing.is_hopeless(4.1 * INCUMBENT, INCUMBENT, preempted=True)
-    assert timing.is_hopeless(timing.PREEMPTION_SECS + 4.1 * INCUMBENT, INCUMBENT, preempted=True)
+def test_one_call_gives_up_what_waiting_for_a_core_cannot_explain():
+    assert timing.is_hopeless(4.1 * INCUMBENT, INCUMBENT, waited_secs=0.0)
+    assert not timing.is_hopeless(4.1 * INCUMBENT, INCUMBENT, waited_secs=0.2 * INCUMBENT)
+    assert timing.is_hopeless(4.3 * INCUMBENT, INCUMBENT, waited_secs=0.2 * INCUMBENT)
 
 
 def test_nobody_is_given_up_without_an_incumbent():
-    assert not timing.is_hopeless(100.0, None, preempted=False)
+    assert not timing.is_hopeless(100.0, None, waited_secs=0.0)
     assert timing.judge_trial([100.0, 100.0], None, 0.1) is not Verdict.GIVEN_UP
 
 
