@@ -46,6 +46,7 @@ SLOWEST = 2.0**-6
 
 _BASE_ATTRIBUTE = "tunesmith_base"
 _SCALE_ATTRIBUTE = "tunesmith_base_scale"
+_SHIFT_ATTRIBUTE = "tunesmith_base_shift"
 _ROWS_FOR_SCALE = 8
 _SCALES = (0.05, 4.0)
 
@@ -58,6 +59,7 @@ class _Fitted:
     content: bytes = field(repr=False)
     version: str
     base_scale: float
+    base_shift: float
 
 
 class XgbCostModel:
@@ -134,7 +136,7 @@ class XgbCostModel:
             raise ContractError("a model cannot be fitted on no rows")
         boosters.check_features(dataset.features)
         labels = _labels(dataset)
-        scale, margin = self._base_margin(dataset.features, labels)
+        scale, shift, margin = self._base_margin(dataset.features, labels)
         matrix = xgboost.QuantileDMatrix(
             dataset.features,
             label=labels,
@@ -152,8 +154,13 @@ class XgbCostModel:
         rounds = ROUNDS if self._base is None else RESIDUAL_ROUNDS
         booster = xgboost.train(parameters, matrix, num_boost_round=rounds, obj=objective)
         if self._base_version:
-            attributes = {_BASE_ATTRIBUTE: self._base_version, _SCALE_ATTRIBUTE: repr(scale)}
-            booster.set_attr(**attributes)
+            booster.set_attr(
+                **{
+                    _BASE_ATTRIBUTE: self._base_version,
+                    _SCALE_ATTRIBUTE: repr(scale),
+                    _SHIFT_ATTRIBUTE: repr(shift),
+                }
+            )
         self._fitted = self._state(boosters.dump(booster))
 
     def predict(self, features: FloatMatrix) -> ScoreVector:
@@ -173,7 +180,7 @@ class XgbCostModel:
             # From zero, as the base's scores stand for the margin that was learnt with.
             start = np.zeros(len(features), dtype=np.float32)
             own = fitted.booster.inplace_predict(features, base_margin=start)
-            scores = fitted.base_scale * scores + own
+            scores = fitted.base_scale * scores + fitted.base_shift + own
         return scores.astype(np.float32)
 
     def save(self, path: Path) -> None:
@@ -190,18 +197,22 @@ class XgbCostModel:
 
     def _base_margin(
         self, features: FloatMatrix, labels: npt.NDArray[np.float64]
-    ) -> tuple[float, npt.NDArray[np.float64] | None]:
-        """Return the base's scores on the scale of the labels, and what brings them there."""
+    ) -> tuple[float, float, npt.NDArray[np.float64] | None]:
+        """Return the factor and the summand that bring the base's scores to the labels, and those.
+
+        After that a score is the logarithm of a speed over the best's, as it is without a base.
+        """
         if self._base is None:
-            return 1.0, None
+            return 1.0, 0.0, None
         scores = self._base.predict(features).astype(np.float64)
         scale = 1.0
         if len(scores) >= _ROWS_FOR_SCALE and scores.std() > 0:
             # Never reversed: a base that is wrong here is for the trees to correct.
             slope = float(np.cov(scores, labels)[0, 1] / scores.var(ddof=1))
             scale = min(max(slope, _SCALES[0]), _SCALES[1])
-        margin: npt.NDArray[np.float64] = scale * scores
-        return scale, margin + (labels - margin).mean()
+        shift = float((labels - scale * scores).mean())
+        margin: npt.NDArray[np.float64] = scale * scores + shift
+        return scale, shift, margin
 
     def _require(self) -> _Fitted:
         if self._fitted is None:
@@ -220,6 +231,7 @@ class XgbCostModel:
             content=content,
             version=version_of(content),
             base_scale=float(booster.attr(_SCALE_ATTRIBUTE) or 1.0),
+            base_shift=float(booster.attr(_SHIFT_ATTRIBUTE) or 0.0),
         )
 
 

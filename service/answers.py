@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import math
 import time
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -23,12 +22,9 @@ from service.db.store import Store
 from service.recent import Recent
 from tuner.client import convert, wire
 from tuner.learning.ask import Answer, AnswerRequest, Neighbour, ask
+from tuner.learning.neighbours import nearest
 
 logger = logging.getLogger(__name__)
-
-NEIGHBOURS = 4
-FARTHEST = 8.0
-"""Neighbours differ in their arguments by less than this, in powers of two, all together."""
 
 _REMEMBERED = 1024
 _WAITING = 4
@@ -146,23 +142,8 @@ class Answers:
         """Return the bests of the operator's nearest other shapes on the target."""
         if call is None:
             return []
-        found = [
-            (distance, workload, best)
-            for workload, best in self._store.bests_of_operator(call.op, call.dtype, key[1])
-            if workload.workload_id != key[0]
-            and workload.call is not None
-            and (distance := _distance(call, workload.call)) < FARTHEST
-        ]
-        found.sort(key=lambda item: (item[0], item[1].workload_id))
-        return [(workload, best) for _, workload, best in found[:NEIGHBOURS]]
-
-
-def _distance(call: OperatorCall, other: OperatorCall) -> float:
-    """Return how much the arguments of two calls differ, in powers of two, all together."""
-    return sum(
-        abs(math.log2((1 + value) / (1 + other.args.get(name, 0))))
-        for name, value in call.args.items()
-    )
+        bests = self._store.bests_of_operator(call.op, call.dtype, key[1])
+        return nearest(call, bests, but_not=key[0])
 
 
 def _view(answer: Answer, workload: Workload, target: Target) -> wire.BestView:

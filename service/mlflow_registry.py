@@ -49,7 +49,7 @@ class Registry:
         if not versions:
             return
         if self._numbers is None:
-            self._numbers = _numbers(tracking)
+            self._numbers, self._promoted = _known(tracking)
         for version in reversed(versions):
             if version.version not in self._numbers:
                 self._numbers[version.version] = self._add(tracking, version)
@@ -99,18 +99,27 @@ class Registry:
         return number
 
 
-def _numbers(tracking: Tracking) -> dict[str, str]:
-    """Return MLflow's numbers of the versions that it knows; make the model if need be."""
-    if tracking.get("registered-models/get", name=MODEL) is None:
+def _known(tracking: Tracking) -> tuple[dict[str, str], str | None]:
+    """Return MLflow's numbers of the versions that it knows, and the one that has the alias.
+
+    Makes the model if need be. An alias of a version that is none of ours counts as another one.
+    """
+    found = tracking.get("registered-models/get", name=MODEL)
+    if found is None:
         tracking.post("registered-models/create", name=MODEL)
-        return {}
+        return {}, None
     known = tracking.get("model-versions/search", filter=f"name='{MODEL}'", max_results="1000")
-    return {
+    numbers = {
         tag["value"]: item["version"]
         for item in known.get("model_versions", ())
         for tag in item.get("tags", ())
         if tag["key"] == _TAG
     }
+    aliases = found["registered_model"].get("aliases", ())
+    aliased = next((item["version"] for item in aliases if item["alias"] == PROMOTED), None)
+    if aliased is None:
+        return numbers, None
+    return numbers, next((name for name, number in numbers.items() if number == aliased), "")
 
 
 def _parameters(version: ModelVersion) -> dict[str, object]:

@@ -182,6 +182,7 @@ def _parameters(store: Store, job: Job) -> list[dict[str, str]]:
         "space": spec.space,
         "trials_budget": spec.trials,
         "seconds_budget": spec.seconds,
+        "least_gain": spec.least_gain,
         "seed": spec.seed,
         "priority": spec.priority,
         "submitter": spec.submitter or None,

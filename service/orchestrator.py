@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from schedules.errors import ConflictError, TunesmithError, UnavailableError
 from schedules.records import Candidate, Purpose, TuningRecord
+from schedules.workload import Workload
 from service.compute import SearchPool
 from service.db.model_values import ModelFile
 from service.db.store import Store
@@ -26,6 +27,7 @@ from service.db.values import Claim, Job, JobPhase
 from service.events import Events
 from tuner import logs
 from tuner.client import convert, wire
+from tuner.learning.neighbours import nearest
 from tuner.publish import choose_best, select_finalists
 from tuner.search.step import StepRequest, TrialWire
 from tuner.session import BATCH_SIZE
@@ -261,9 +263,10 @@ class Orchestrator:
     def _request(self, job: Job, trials: Sequence[TuningRecord]) -> StepRequest:
         spec = job.spec
         left = BATCH_SIZE if spec.trials is None else spec.trials - job.trials_done
+        workload = self._store.workload(spec.workload_id)
         return StepRequest(
             search_id=job.job_id,
-            workload=convert.workload_to_wire(self._store.workload(spec.workload_id)),
+            workload=convert.workload_to_wire(workload),
             target=self._store.target(spec.target_id).as_dict(),
             space=spec.space,
             seed=_seed(job),
@@ -276,8 +279,20 @@ class Orchestrator:
             ),
             count=min(BATCH_SIZE, left),
             threads=self._threads_per_step,
+            least_gain=spec.least_gain,
+            # A search that has begun has measured them, or something better.
+            neighbours=() if trials else self._neighbours(workload, spec.target_id),
             base_model=self._base_model(),
         )
+
+    def _neighbours(self, workload: Workload, target_id: str) -> tuple[str, ...]:
+        """Return the traces of the bests of the operator's nearest other shapes."""
+        call = workload.call
+        if call is None:
+            return ()
+        bests = self._store.bests_of_operator(call.op, call.dtype, target_id)
+        near = nearest(call, bests, but_not=workload.workload_id)
+        return tuple(best.trace for _, best in near)
 
     def _base_model(self) -> bytes | None:
         """Return the file of the version in use, which is read when another one comes into use."""

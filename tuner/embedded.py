@@ -9,6 +9,7 @@ from schedules.records import Best
 from schedules.space import DEFAULT_SPACE, SPACES
 from schedules.target import NATIVE, Target
 from schedules.workload import OperatorCall, Workload
+from tuner.learning.neighbours import nearest
 from tuner.measure.local import LocalMeasurer
 from tuner.search.local import LocalSearch, warm_pool
 from tuner.session import Budget, Progress, Session
@@ -22,6 +23,7 @@ def tune(
     dtype: str = "float32",
     trials: int | None = 64,
     seconds: float | None = None,
+    least_gain: float | None = None,
     target: str | Mapping[str, object] = NATIVE,
     space: str = DEFAULT_SPACE,
     seed: int | None = None,
@@ -40,6 +42,8 @@ def tune(
         Operand dtype.
     trials, seconds : int or None, float or None
         The budget; the bound reached first counts.
+    least_gain : float or None
+        Stop earlier, when the next batch is expected to make the best faster by a smaller share.
     target : str or Mapping
         ``native``, or a target that this machine can run.
     space : str
@@ -66,6 +70,7 @@ def tune(
     return _tune(
         find_operator(op).call(args, dtype),
         budget=Budget(trials=trials, seconds=seconds),
+        least_gain=least_gain,
         target=target,
         space=space,
         seed=seed,
@@ -79,6 +84,7 @@ def tune_workload(
     *,
     trials: int | None = 64,
     seconds: float | None = None,
+    least_gain: float | None = None,
     target: str | Mapping[str, object] = NATIVE,
     space: str = DEFAULT_SPACE,
     seed: int | None = None,
@@ -89,6 +95,7 @@ def tune_workload(
     return _tune(
         workload,
         budget=Budget(trials=trials, seconds=seconds),
+        least_gain=least_gain,
         target=target,
         space=space,
         seed=seed,
@@ -101,6 +108,7 @@ def _tune(
     what: OperatorCall | Workload,
     *,
     budget: Budget,
+    least_gain: float | None,
     target: str | Mapping[str, object],
     space: str,
     seed: int | None,
@@ -122,6 +130,8 @@ def _tune(
             target=resolved,
             space=space,
             seed=secrets.randbelow(2**31) if seed is None else seed,
+            least_gain=least_gain,
+            neighbours=_neighbours(kept, workload, resolved),
             base_model=kept.base_model(),
             pool=pool,
         ) as strategy:
@@ -135,6 +145,14 @@ def _tune(
                 budget=budget,
                 on_progress=on_progress,
             ).run()
+
+
+def _neighbours(store: RecordStore, workload: Workload, target: Target) -> list[str]:
+    call = workload.call
+    if call is None:
+        return []
+    bests = store.bests_of_operator(call.op, call.dtype, target.target_id)
+    return [best.trace for _, best in nearest(call, bests, but_not=workload.workload_id)]
 
 
 def _runnable(target: str | Mapping[str, object], native: Target) -> Target:

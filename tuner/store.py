@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from typing import Protocol
 
 from schedules.errors import UnavailableError
-from schedules.records import Best, Purpose, TuningRecord
+from schedules.records import DEFAULT_TRACE, Best, Purpose, TuningRecord
 from schedules.target import Target
 from schedules.workload import Workload
 
@@ -22,6 +22,15 @@ class RecordStore(Protocol):
 
     def best(self, workload_id: str, target_id: str) -> Best | None:
         """Return the published best, None where nothing is published."""
+        ...
+
+    def bests_of_operator(
+        self, operator: str, dtype: str, target_id: str
+    ) -> Sequence[tuple[Workload, Best]]:
+        """Return the bests of all shapes of an operator on a target, with their workloads.
+
+        Where the compiler's default is best, there is nothing that other shapes could take over.
+        """
         ...
 
     def base_model(self) -> bytes | None:
@@ -41,6 +50,7 @@ class MemoryStore:
     """A `RecordStore` that lives as long as its process."""
 
     def __init__(self) -> None:
+        self._workloads: dict[str, Workload] = {}
         self._records: dict[str, TuningRecord] = {}
         self._bests: dict[tuple[str, str], Best] = {}
 
@@ -57,12 +67,31 @@ class MemoryStore:
         """See `RecordStore`."""
         return self._bests.get((workload_id, target_id))
 
+    def bests_of_operator(
+        self, operator: str, dtype: str, target_id: str
+    ) -> Sequence[tuple[Workload, Best]]:
+        """See `RecordStore`."""
+        found = []
+        for best in list(self._bests.values()):
+            workload = self._workloads[best.workload_id]
+            call = workload.call
+            if call is None or (call.op, call.dtype, best.target_id) != (
+                operator,
+                dtype,
+                target_id,
+            ):
+                continue
+            if best.trace != DEFAULT_TRACE:
+                found.append((workload, best))
+        return found
+
     def base_model(self) -> bytes | None:
         """See `RecordStore`."""
         return None
 
     def add(self, workload: Workload, target: Target, records: Sequence[TuningRecord]) -> None:
         """See `RecordStore`."""
+        self._workloads[workload.workload_id] = workload
         for record in records:
             self._records.setdefault(record.record_id, record)
 

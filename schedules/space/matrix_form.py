@@ -5,9 +5,9 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from schedules.space import pair_dot
 from schedules.space.axis_roles import drop_unit_axes, index_dtype, index_map
 from schedules.space.contraction import Role, find_contraction
+from schedules.space.pair_dot import PAIR
 from schedules.space.sketch import Pack, Sketch
 from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, parallel_stage
 
@@ -117,7 +117,7 @@ class MatrixForm:
     def _pad(self) -> None:
         sch, block, tile = self._sch, self._block, self._tile
         rows, columns = self._axes.extent(Role.ROW), self._axes.extent(Role.COLUMN)
-        step = pair_dot.PAIR if self._sketch.pairs else 1
+        step = PAIR if self._sketch.dot else 1
         odd_sum = self._axes.extent(Role.SUM) % step > 0
         odd_rows, odd_columns = rows % tile.rows > 0, columns % tile.columns > 0
         if not (odd_rows or odd_columns or odd_sum):
@@ -163,8 +163,8 @@ class MatrixForm:
         outer = [row_tasks, column_tasks, *phase, *row_outer, column_block, row_inner]
         # What decides whether a product is zero is unrolled, so that its code is dropped if it is.
         sums = [*conditions, *(loop for loop in sums if loop not in conditions)]
-        if self._sketch.pairs:
-            steps, pair = sch.split(sums[0], [None, pair_dot.PAIR])
+        if self._sketch.dot:
+            steps, pair = sch.split(sums[0], [None, PAIR])
             sums = [steps]
             sch.reorder(*outer, steps, row, vector, lane, pair)
         else:
@@ -179,12 +179,13 @@ class MatrixForm:
             sch.unroll(loop)
         if self._pack is not None:
             self._copy_panels(column_block)
-        if self._sketch.pairs:
-            sch.unsafe_set_dtype(self._gather, 0, pair_dot.WIDENED)
+        if dot := self._sketch.dot:
+            if dot.widened is not None:
+                sch.unsafe_set_dtype(self._gather, 0, dot.widened)
             start = sch.decompose_reduction(block, sums[0])
             sch.vectorize(sch.get_loops(start)[-1])
             sch.annotate(block, SCHEDULED, TILED)
-            sch.tensorize(lane, pair_dot.NAME)
+            sch.tensorize(lane, dot.name)
         else:
             sch.vectorize(lane)
             sch.decompose_reduction(block, sums[0])
@@ -217,8 +218,8 @@ class MatrixForm:
         sums = sch.get_loops(pack)[outer + batched + 1 :]
         panel, column = sch.split(columns, [None, tile.columns])
         vector, lane = sch.split(column, [None, tile.lanes])
-        if self._sketch.pairs:
-            steps, pair = sch.split(sums[0], [None, pair_dot.PAIR])
+        if self._sketch.dot:
+            steps, pair = sch.split(sums[0], [None, PAIR])
             sch.reorder(panel, steps, vector, lane, pair)
             lane = sch.fuse(lane, pair)
         else:
@@ -234,8 +235,8 @@ class MatrixForm:
 
         def panels(*axes: Any) -> list[Any]:
             column, sums = axes[batched], axes[batched + 1 :]
-            if self._sketch.pairs:
-                step, pair = sums[0] // pair_dot.PAIR, sums[0] % pair_dot.PAIR
+            if self._sketch.dot:
+                step, pair = sums[0] // PAIR, sums[0] % PAIR
                 return [*axes[:batched], column // width, step, column % width, pair]
             return [*axes[:batched], column // width, *sums, column % width]
 

@@ -7,11 +7,10 @@ from typing import Any
 import tvm
 from tvm.s_tir import meta_schedule
 
-from schedules.space import pair_dot
 from schedules.space.axis_roles import contraction_in, separate_axes
 from schedules.space.contraction import is_product
 from schedules.space.matrix_form import MatrixForm
-from schedules.space.sketch import Sketch, paired_sketches, sketches, takes_pairs
+from schedules.space.sketch import Sketch, pair_dot_of, paired_sketches, sketches
 from schedules.space.stage import SCHEDULED, TILED
 from schedules.space.vector_unit import vector_unit
 
@@ -42,9 +41,10 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         if contraction is None:
             return [sch]
         unit = vector_unit(self._target)
-        chosen = sketches(contraction, unit)
-        if takes_pairs(contraction) and pair_dot.has_pair_dot(self._target):
-            chosen = paired_sketches(contraction, unit)
+        dot = pair_dot_of(contraction, self._target)
+        chosen = (
+            sketches(contraction, unit) if dot is None else paired_sketches(contraction, unit, dot)
+        )
         sums, products = _count_sums(sch)
         # Each contraction multiplies the number of designs, and so does each sum by TVM's rules.
         most = _MOST_DESIGNS ** (1 / products)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import tvm
 
-from schedules.space import pair_dot
 from schedules.space.contraction import Contraction, Role
+from schedules.space.pair_dot import LANES, PairDot, pair_dot
 from schedules.space.register_tile import RegisterTile, cycles, register_tiles
 from schedules.space.vector_unit import VectorUnit
 
@@ -41,14 +42,14 @@ class Sketch:
         than read in place.
     pack : Pack
         When the columns' operand is copied to panels as wide as a tile.
-    pairs : bool
-        Whether two steps of the sum are one instruction (`schedules.space.pair_dot`).
+    dot : PairDot or None
+        The instruction for two steps of the sum, if they are taken together.
     """
 
     tile: RegisterTile
     gather: bool
     pack: Pack
-    pairs: bool = False
+    dot: PairDot | None = None
 
 
 def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
@@ -70,28 +71,24 @@ def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
     return _in_place(contraction, good) + gathered
 
 
-def takes_pairs(contraction: Contraction) -> bool:
-    """Whether a contraction has the form that the intrinsic for pairs describes."""
+def pair_dot_of(contraction: Contraction, target: Any) -> PairDot | None:
+    """Return the target's instruction for pairs, if a contraction has the form that it takes."""
     rows, columns = contraction.rows, contraction.columns
-    return (
-        rows.dtype == columns.dtype == pair_dot.OPERANDS
-        and contraction.dtype == pair_dot.SUMS
+    fits = (
+        rows.dtype == columns.dtype
         and rows.is_load
         and rows.read < columns.read
         and contraction.extent(Role.SUM) > 1
     )
+    return pair_dot(rows.dtype, contraction.dtype, target) if fits else None
 
 
-def paired_sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
+def paired_sketches(contraction: Contraction, unit: VectorUnit, dot: PairDot) -> list[Sketch]:
     """Choose the sketches with an instruction for two steps of the sum."""
     rows, columns = contraction.extent(Role.ROW), contraction.extent(Role.COLUMN)
-    full = [
-        tile
-        for tile in register_tiles(unit, pair_dot.LANES, rows, columns)
-        if tile.lanes == pair_dot.LANES
-    ]
+    full = [tile for tile in register_tiles(unit, LANES, rows, columns) if tile.lanes == LANES]
     return [
-        Sketch(tile=tile, gather=True, pack=pack, pairs=True)
+        Sketch(tile=tile, gather=True, pack=pack, dot=dot)
         for tile in full[: 2 * _TILES]
         for pack in (Pack.AT_ONCE, Pack.BY_TASK)
     ]

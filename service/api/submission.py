@@ -63,6 +63,7 @@ def _spec(request: wire.JobRequest, services: Services, submitter: str) -> JobSp
         target_id=target.target_id,
         trials=request.budget.trials,
         seconds=request.budget.seconds,
+        least_gain=request.budget.least_gain,
         priority=request.priority,
         space=request.space,
         seed=request.seed,

@@ -48,6 +48,7 @@ def job_view(
         trials_done=job.trials_done,
         trials_budget=spec.trials,
         seconds_budget=spec.seconds,
+        least_gain=spec.least_gain,
         priority=spec.priority,
         space=spec.space,
         failures=dict(job.failures),

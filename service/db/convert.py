@@ -142,6 +142,7 @@ def job_spec(row: JobRow) -> JobSpec:
         target_id=row.target_id,
         trials=row.trials,
         seconds=row.seconds,
+        least_gain=row.least_gain,
         priority=row.priority,
         space=row.space,
         seed=row.seed,

@@ -33,6 +33,12 @@ class EmbeddedStore:
         """See `RecordStore`."""
         return self._store.best(workload_id, target_id)
 
+    def bests_of_operator(
+        self, operator: str, dtype: str, target_id: str
+    ) -> Sequence[tuple[Workload, Best]]:
+        """See `RecordStore`."""
+        return self._store.bests_of_operator(operator, dtype, target_id)
+
     def base_model(self) -> bytes | None:
         """See `RecordStore`."""
         version = self._store.promoted_model()

@@ -70,10 +70,7 @@ class Jobs(Repository):
             raise InputError("a budget needs a bound: give trials, seconds or both")
         if spec.seconds is not None and not math.isfinite(spec.seconds):
             raise InputError("a budget's seconds must be a finite number")
-        spec_hash = sha256_id(
-            {"flight": _flight_key(spec), "trials": spec.trials, "seconds": spec.seconds}
-            | {"priority": spec.priority}
-        )
+        spec_hash = _spec_hash(spec)
         if idempotency_key is not None:
             known = session.get(IdempotencyKeyRow, idempotency_key)
             if known is not None:
@@ -176,7 +173,7 @@ class Jobs(Repository):
             `owner` does not hold it, or its budget was raised meanwhile.
         """
         row = lock_owned_job(session, job.job_id, owner)
-        if (row.trials, row.seconds) != (job.spec.trials, job.spec.seconds):
+        if _bounds(row) != _bounds(job.spec):
             raise _raised(job.job_id)
         row.phase = JobPhase.FINAL
 
@@ -250,6 +247,7 @@ def _attach_or_create(session: Session, spec: JobSpec) -> tuple[JobRow, bool]:
         operator=None if call is None else call.op,
         trials=spec.trials,
         seconds=spec.seconds,
+        least_gain=spec.least_gain,
         priority=spec.priority,
         submitter=spec.submitter,
         space=spec.space,
@@ -270,6 +268,17 @@ def _flight_key(spec: JobSpec) -> str:
     return sha256_id([spec.workload_id, spec.target_id, spec.space, spec.seed])
 
 
+def _spec_hash(spec: JobSpec) -> str:
+    asked = {"flight": _flight_key(spec), "trials": spec.trials, "seconds": spec.seconds}
+    # Only where it is given, so that older requests keep their hashes.
+    gain = {} if spec.least_gain is None else {"least_gain": spec.least_gain}
+    return sha256_id({**asked, "priority": spec.priority, **gain})
+
+
+def _bounds(job: JobRow | JobSpec) -> tuple[int | None, float | None, float | None]:
+    return job.trials, job.seconds, job.least_gain
+
+
 def _raise_budget(row: JobRow, spec: JobSpec) -> None:
     # None is no bound, so it is the larger one.
     trials = None if row.trials is None or spec.trials is None else max(row.trials, spec.trials)
@@ -279,8 +288,10 @@ def _raise_budget(row: JobRow, spec: JobSpec) -> None:
     if trials is None and seconds is None:
         # One is bounded by trials and the other by time: only a job without end would cover both.
         return
-    if (trials, seconds) != (row.trials, row.seconds):
-        row.trials, row.seconds = trials, seconds
+    gains = (row.least_gain, spec.least_gain)
+    least_gain = None if None in gains else min(gain for gain in gains if gain is not None)
+    if (trials, seconds, least_gain) != _bounds(row):
+        row.trials, row.seconds, row.least_gain = trials, seconds, least_gain
         row.phase = JobPhase.SEARCH
 
 

@@ -128,6 +128,7 @@ class JobRow(Base):
     operator: Mapped[str | None]
     trials: Mapped[int | None]
     seconds: Mapped[float | None]
+    least_gain: Mapped[float | None]
     priority: Mapped[int]
     submitter: Mapped[str]
     space: Mapped[str]

@@ -111,6 +111,8 @@ class JobSpec:
         Stop after so many trials.
     seconds : float or None
         Stop after so many seconds; at least one of the two bounds is set.
+    least_gain : float or None
+        Stop when the next batch is expected to make the best faster by a smaller share.
     priority : int
         Larger goes first.
     space : str
@@ -129,6 +131,7 @@ class JobSpec:
     space: str
     seed: int | None
     submitter: str = ""
+    least_gain: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,31 +1,40 @@
 """`make bench-search`: this project's search beside MetaSchedule's, on the same space and measurer.
 
 Run as ``python -m tests.benchmarks.bench_search``; what was finished is remembered, and a later run
-of the same commit goes on there. QUICK=1 runs one operator with one seed and few trials.
+of the same commit goes on there. The corpus of `make bench-model` is measured first, as far as it
+is not there yet. QUICK=1 runs one operator with one seed and few trials.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from math import exp, log
 from typing import Any
 
 from tests.benchmarks.measure.cases import CASES, Case
+from tests.benchmarks.model import corpus
 from tests.benchmarks.report import RESULTS, ROOT, Cell, Checkpoint, Table, publish
 from tests.benchmarks.search.curves import write_curves
+from tests.benchmarks.search.knowledge import gather
 
-ARMS = ("own", "stock", "random")
-PART_SECS = 1800.0
+ARMS = ("warm", "own", "stock", "random")
+LONG = "stock long"
+EARLY = "warm early"
+ANSWERS = ("predicted", "nearest", "roofline", "valid")
+PART_SECS = 3000.0
 MARKS = (8, 16, 32, 64, 128, 256)
 
 TEXT = """
-Three searches on the same space (`{space}`), measured by the same host, one process each:
+Searches on the same space (`{space}`), measured by the same host, one process each:
 
-- **own**: this project's, which starts cold: it is told no trial and no model.
+- **warm**: this project's, with a base model that has learnt from the corpus of `make bench-model`
+  ({corpus} trials, not counted here) without the records of the workload, and with the schedules of
+  the nearest other shapes in it, where there are any.
+- **own**: the same search, cold: it is told no trial and no model.
 - **stock**: TVM's evolutionary search with its own `XGBModel` and settings (population 512, rounds
   of 64), measured by our host. Its wall-clock is therefore better than TVM's.
 - **random**: samples of the space.
@@ -34,8 +43,9 @@ Each has {trials} trials, with {seeds} seeds. A search has *matched* stock when 
 as the best that stock found with the same seed in all of its trials. Where it never does, all of
 its trials count, and the table says how often. Winners are re-measured together, interleaved.
 
-Not measured yet: warm starts, the first 8 trials beside stock's 1,000, and answers without a trial;
-their keys are null.
+With the first seed stock also has {long} trials. Beside its winner stand the best of the warm
+search's first 8 trials, and what is told without any trial: what the service predicts, the nearest
+neighbour's schedule adapted, the sample with the lowest roofline bound, and any valid sample.
 """
 
 
@@ -45,11 +55,13 @@ class Scale:
 
     cases: tuple[Case, ...] = CASES
     trials: int = 256
+    long_trials: int = 1000
+    corpus_trials: int = 96
     seeds: int = 5
-    space: str = "stock"
+    space: str = "default"
 
 
-QUICK = Scale(cases=CASES[:1], trials=64, seeds=1)
+QUICK = Scale(cases=CASES[:1], trials=32, long_trials=64, corpus_trials=16, seeds=1)
 
 Runs = dict[str, dict[str, Any]]
 
@@ -58,7 +70,8 @@ def main() -> None:
     """Run everything and write it down."""
     quick = os.environ.get("QUICK") == "1"
     scale = QUICK if quick else Scale()
-    print(f"this takes about {'3 minutes' if quick else '4 hours'}", file=sys.stderr, flush=True)
+    print(f"this takes about {'3 minutes' if quick else '5 hours'}", file=sys.stderr, flush=True)
+    corpus.measure(trials=scale.corpus_trials, seconds=float("inf"))
     done = Checkpoint("bench-search", quick=quick)
     found = {
         (case.name, seed): _runs(done, scale, case, seed)
@@ -70,22 +83,33 @@ def main() -> None:
 
 def _runs(done: Checkpoint, scale: Scale, case: Case, seed: int) -> Runs:
     """Run all arms with one seed, and re-measure their winners."""
+    known = done.part(f"{case.name}: knowledge", lambda: asdict(gather(case)))
     given = {
         "op": case.op,
         "args": case.args,
         "space": scale.space,
         "seed": seed,
         "trials": scale.trials,
+        **known,
     }
-    runs: Runs = {}
-    for arm in ARMS:
-        name = f"{case.name} {seed}: {arm}"
+
+    def part(name: str, order: str, **changes: Any) -> dict[str, Any]:
+        name = f"{case.name} {seed}: {name}"
         print(name, file=sys.stderr, flush=True)
-        runs[arm] = done.part(name, partial(_run, arm, given))
-    winners = {"op": case.op, "args": case.args, "traces": [runs[arm]["trace"] for arm in ARMS]}
-    final = done.part(f"{case.name} {seed}: final", lambda: _run("final", winners))
-    for arm, secs in zip(ARMS, final["latencies"], strict=True):
-        runs[arm]["final_secs"] = secs
+        run: dict[str, Any] = done.part(name, partial(_run, order, {**given, **changes}))
+        return run
+
+    runs: Runs = {arm: part(arm, arm) for arm in ARMS}
+    winners = {arm: run["trace"] for arm, run in runs.items()}
+    if seed == 1:
+        runs[LONG] = part(LONG, "stock", trials=scale.long_trials)
+        winners |= {LONG: runs[LONG]["trace"], EARLY: runs["warm"]["early_trace"]}
+        winners |= part("answers", "answers")
+    names = [name for name, trace in winners.items() if trace is not None]
+    final = part("final", "final", traces=[winners[name] for name in names])
+    for name, secs in zip(names, final["latencies"], strict=True):
+        runs.setdefault(name, {})["final_secs"] = secs
+    runs["warm"]["corpus_trials"] = known["trials"]
     return runs
 
 
@@ -114,65 +138,128 @@ def matched_at(run: dict[str, Any], goal_secs: float) -> int | None:
 
 def report(scale: Scale, found: dict[tuple[str, int], Runs], *, quick: bool) -> None:
     """Write tables, pictures and keys."""
-    rows: list[list[Cell]] = []
-    trial_ratios, wall_ratios, speed_ratios, missed = [], [], [], 0
-    for (case, seed), runs in found.items():
-        own, stock = runs["own"], runs["stock"]
-        goal_secs = stock["best_secs"][-1]
-        matched = matched_at(own, goal_secs)
-        missed += matched is None
-        counted = matched or len(own["best_secs"])
-        reached = matched_at(stock, goal_secs) or len(stock["best_secs"])
-        trial_ratios.append(len(stock["best_secs"]) / counted)
-        wall_ratios.append(stock["wall_secs"][-1] / own["wall_secs"][counted - 1])
-        speed_ratios.append(stock["final_secs"] / own["final_secs"])
-        rows.append(
-            [
-                case,
-                seed,
-                *(1e3 * runs[arm]["final_secs"] for arm in ARMS),
-                "never" if matched is None else matched,
-                reached,
-                *(1e3 * runs[arm]["searching_secs"] / scale.trials for arm in ARMS[:2]),
-            ]
-        )
     folder = ROOT / "build" / "benchmarks" if quick else RESULTS
     for case in {case for case, _ in found}:
         write_curves(folder / "search" / f"{case}.svg", case, _curves(found, case))
     pictures = "\n".join(f"![{case.name}](search/{case.name}.svg)" for case in scale.cases)
-    text = TEXT.format(space=scale.space, trials=scale.trials, seeds=scale.seeds)
+    text = TEXT.format(
+        space=scale.space,
+        trials=scale.trials,
+        long=scale.long_trials,
+        seeds=scale.seeds,
+        corpus=min(runs["warm"]["corpus_trials"] for runs in found.values()),
+    )
     publish(
         "bench-search",
         title="The search",
         text=f"{text.strip()}\n\n{pictures}",
         tables=[
-            Table(
-                title="Winners, re-measured",
-                columns=[
-                    "operator",
-                    "seed",
-                    *(f"{arm} ms" for arm in ARMS),
-                    "matched at",
-                    "stock at",
-                    "search ms/trial",
-                    "stock's",
-                ],
-                rows=rows,
-            ),
+            _winners_table(scale, found),
+            _answers_table(found),
             _regret_table(scale, found),
         ],
         keys={
-            "trials_ratio_warm": None,
-            "trials_ratio_cold": geomean(trial_ratios),
-            "wall_ratio": geomean(wall_ratios),
-            "first8_vs_stock1000": None,
-            "zero_vs_stock1000": None,
+            "trials_ratio_warm": _ratio(found, "warm", _trials),
+            "trials_ratio_cold": _ratio(found, "own", _trials),
+            "wall_ratio": _ratio(found, "warm", _wall),
+            "wall_ratio_cold": _ratio(found, "own", _wall),
+            "first8_vs_stock1000": _of_long(found, EARLY),
+            "zero_vs_stock1000": _of_long(found, "predicted"),
+            **{f"{name}_vs_stock1000": _of_long(found, name) for name in ANSWERS[1:]},
             "seeds": scale.seeds,
-            "never_matched": missed,
-            "speed_ratio_at_equal_trials": geomean(speed_ratios),
+            "never_matched_warm": _never_matched(found, "warm"),
+            "never_matched": _never_matched(found, "own"),
+            "speed_ratio_at_equal_trials": geomean(
+                [runs["stock"]["final_secs"] / runs["own"]["final_secs"] for runs in found.values()]
+            ),
         },
         quick=quick,
     )
+
+
+def _goal(runs: Runs) -> float:
+    return float(runs["stock"]["best_secs"][-1])
+
+
+def _counted(run: dict[str, Any], goal_secs: float) -> int:
+    """Return how many trials count until a goal is reached: all, where it never is."""
+    return matched_at(run, goal_secs) or len(run["best_secs"])
+
+
+def _trials(runs: Runs, arm: str) -> float:
+    return len(runs["stock"]["best_secs"]) / _counted(runs[arm], _goal(runs))
+
+
+def _wall(runs: Runs, arm: str) -> float:
+    counted = _counted(runs[arm], _goal(runs))
+    return float(runs["stock"]["wall_secs"][-1] / runs[arm]["wall_secs"][counted - 1])
+
+
+def _ratio(
+    found: dict[tuple[str, int], Runs], arm: str, ratio: Callable[[Runs, str], float]
+) -> float:
+    return geomean([ratio(runs, arm) for runs in found.values()])
+
+
+def _never_matched(found: dict[tuple[str, int], Runs], arm: str) -> int:
+    return sum(matched_at(runs[arm], _goal(runs)) is None for runs in found.values())
+
+
+def _of_long(found: dict[tuple[str, int], Runs], name: str) -> float | None:
+    """Return the speed of what is named over that of stock's long search; None if it is nowhere."""
+    ratios = [
+        runs[LONG]["final_secs"] / runs[name]["final_secs"]
+        for runs in found.values()
+        if LONG in runs and runs.get(name, {}).get("final_secs") is not None
+    ]
+    return geomean(ratios) if ratios else None
+
+
+def _winners_table(scale: Scale, found: dict[tuple[str, int], Runs]) -> Table:
+    rows: list[list[Cell]] = []
+    for (case, seed), runs in found.items():
+        goal_secs = _goal(runs)
+        rows.append(
+            [
+                case,
+                seed,
+                *(1e3 * runs[arm]["final_secs"] for arm in ARMS),
+                *(matched_at(runs[arm], goal_secs) or "never" for arm in ("warm", "own")),
+                _counted(runs["stock"], goal_secs),
+                *(1e3 * runs[arm]["searching_secs"] / scale.trials for arm in ("own", "stock")),
+            ]
+        )
+    return Table(
+        title="Winners, re-measured",
+        columns=[
+            "operator",
+            "seed",
+            *(f"{arm} ms" for arm in ARMS),
+            "warm matched at",
+            "own matched at",
+            "stock at",
+            "search ms/trial",
+            "stock's",
+        ],
+        rows=rows,
+    )
+
+
+def _answers_table(found: dict[tuple[str, int], Runs]) -> Table:
+    names = (LONG, EARLY, *ANSWERS)
+    return Table(
+        title="Few trials and none, re-measured (ms)",
+        columns=["operator", *names],
+        rows=[
+            [case, *(_milliseconds(runs.get(name, {}).get("final_secs")) for name in names)]
+            for (case, _), runs in found.items()
+            if LONG in runs
+        ],
+    )
+
+
+def _milliseconds(secs: float | None) -> Cell:
+    return "-" if secs is None else 1e3 * secs
 
 
 def _regret_table(scale: Scale, found: dict[tuple[str, int], Runs]) -> Table:

@@ -21,7 +21,7 @@ from tests.chaos.candidates import fault_of, is_built_first, prepared
 from tests.chaos.ledger import Ledger
 from tests.chaos.server import LEDGER
 from tuner.measure import child, host
-from tuner.measure.bench import Deadlines
+from tuner.measure.deadlines import Deadlines
 from tuner.measure.forked import ForkedChild
 from tuner.measure.kernel import Assignment
 

@@ -1,12 +1,13 @@
 """The contract of `tuner.store.RecordStore`, over every implementation."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from schedules.records import Purpose, default_candidate
+from schedules.records import DEFAULT_TRACE, Purpose, default_candidate
 from schedules.target import Target
-from schedules.workload import TensorSpec, Workload
+from schedules.workload import OperatorCall, TensorSpec, Workload
 from service.db.embedded import open_store
 from tests.contracts.test_store_models import version
 from tests.records import TARGET, WORKLOAD_ID, candidate, record
@@ -66,6 +67,33 @@ def test_other_targets_records_are_not_returned(store):
     other = Target.parse({**TARGET.as_dict(), "num-cores": 64})
     assert store.trials(WORKLOAD_ID, other.target_id) == ()
     assert store.best(WORKLOAD_ID, other.target_id) is None
+
+
+def test_the_bests_of_an_operator_come_with_their_workloads(store):
+    call = OperatorCall(op="matmul", args={"n": 4, "m": 4, "k": 4}, dtype="float32")
+    workload = replace(WORKLOAD, call=call)
+    finals, best = best_of(1.0)
+    store.add(workload, TARGET, finals)
+    asked = ("matmul", "float32", TARGET.target_id)
+    assert list(store.bests_of_operator(*asked)) == []
+    store.publish(best)
+    [(found, its_best)] = store.bests_of_operator(*asked)
+    assert (found.workload_id, its_best.trace_id) == (WORKLOAD_ID, best.trace_id)
+    for other in (
+        ("softmax", *asked[1:]),
+        ("matmul", "int8", TARGET.target_id),
+        ("matmul", "float32", "f" * 64),
+    ):
+        assert list(store.bests_of_operator(*other)) == []
+
+
+def test_a_default_that_is_best_is_nothing_for_other_shapes(store):
+    call = OperatorCall(op="matmul", args={"n": 4, "m": 4, "k": 4}, dtype="float32")
+    finals, best = best_of(9.0)
+    store.add(replace(WORKLOAD, call=call), TARGET, finals)
+    store.publish(best)
+    assert store.best(WORKLOAD_ID, TARGET.target_id).trace == DEFAULT_TRACE
+    assert list(store.bests_of_operator("matmul", "float32", TARGET.target_id)) == []
 
 
 def test_a_published_best_is_served(store):

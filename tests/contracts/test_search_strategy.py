@@ -22,6 +22,7 @@ from schedules.target import Target
 from tuner.search import SearchStrategy, Trial
 from tuner.search.evolutionary import EvolutionarySearch
 from tuner.search.local import LocalSearch, warm_pool
+from tuner.search.points import Space
 
 TARGET = Target.parse({"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 2})
 Make = Callable[..., SearchStrategy]
@@ -43,8 +44,14 @@ def pool():
 
 @pytest.fixture(params=["in-process", "pooled"])
 def make(request, workload):
-    def make(seed: int = 1, workload=workload) -> SearchStrategy:
-        asked = {"workload": workload, "target": TARGET, "space": "stock", "seed": seed}
+    def make(seed: int = 1, workload=workload, neighbours=()) -> SearchStrategy:
+        asked = {
+            "workload": workload,
+            "target": TARGET,
+            "space": "stock",
+            "seed": seed,
+            "neighbours": neighbours,
+        }
         if request.param == "in-process":
             return EvolutionarySearch(**asked, model=XgbCostModel(seed=seed))
         return LocalSearch(**asked, pool=request.getfixturevalue("pool"))
@@ -96,6 +103,22 @@ def test_equal_seeds_and_results_make_equal_proposals(make):
         strategy.tell(measured(first))
         rounds.append([candidate.trace_id for candidate in (*first, *strategy.ask(8))])
     assert rounds[0] == rounds[1]
+
+
+def test_a_search_begins_with_what_its_neighbours_traces_become_here(make, workload):
+    near = workload_from_call(
+        find_operator("batch_matmul").call({"b": 1, "n": 96, "m": 32, "k": 80})
+    )
+    traces_there = [candidate.trace for candidate in make(workload=near).ask(2)]
+    space = Space(workload=workload, target=TARGET, space="stock", seed=1)
+    here = [space.adapt(trace, seed=1) for trace in traces_there]
+    expected = [traces.canonical_trace(item.schedule.trace) for item in here if item is not None]
+    assert len(expected) == 2
+    strategy = make(neighbours=[*traces_there, traces_there[0]])
+    candidates = strategy.ask(6)
+    assert [candidate.trace for candidate in candidates[:2]] == expected
+    assert len({candidate.trace_id for candidate in candidates}) == 6
+    assert not {candidate.trace for candidate in strategy.ask(6)} & set(expected)
 
 
 @pytest.mark.parametrize("space", ["stock", "default"])
@@ -161,6 +184,28 @@ def test_traces_of_other_spaces_are_learnt_from_and_those_that_do_not_apply_are_
     # Earlier jobs may have measured the same candidate twice.
     strategy.tell(measured([stray, broken, stray]))
     assert len(strategy.ask(8)) == 8
+
+
+def test_a_search_ends_when_its_next_batch_should_gain_too_little(pool, workload):
+    def trials_of(least_gain):
+        strategy = LocalSearch(
+            workload=workload,
+            target=TARGET,
+            space="stock",
+            seed=1,
+            least_gain=least_gain,
+            pool=pool,
+        )
+        done = 0
+        # All alike: after some batches the model knows that there is nothing to find.
+        while done < 96 and (candidates := strategy.ask(16)):
+            result = MeasureResult(run_secs=(1e-3,))
+            strategy.tell([Trial(candidate=item, result=result) for item in candidates])
+            done += len(candidates)
+        return done
+
+    assert trials_of(None) == 96
+    assert trials_of(0.01) == 48
 
 
 def test_later_batches_are_better_than_the_first(make):

@@ -30,10 +30,12 @@ from tests.contracts.store_values import (
 
 def test_a_submitted_job_is_queued(store: Store) -> None:
     stock(store)
-    job, created = store.submit_job(spec(seed=7, seconds=1.5), idempotency_key=None)
+    job, created = store.submit_job(
+        spec(seed=7, seconds=1.5, least_gain=0.01), idempotency_key=None
+    )
     assert created
     assert (job.state, job.phase, job.trials_done) == (JobState.QUEUED, JobPhase.SEARCH, 0)
-    assert job.spec == spec(seed=7, seconds=1.5)
+    assert job.spec == spec(seed=7, seconds=1.5, least_gain=0.01)
     assert job.failures == {}
     assert store.job(job.job_id) == job
     assert store.active_jobs() == (job,)
@@ -94,6 +96,22 @@ def test_a_budget_is_raised_until_it_covers_both_requests_but_never_unbounded(
     assert not created
     assert (job.spec.trials, job.spec.seconds) == covering
     assert store.job(job.job_id) == job
+
+
+@pytest.mark.parametrize(
+    ("active", "new", "covering"),
+    [(0.02, 0.01, 0.01), (0.01, 0.02, 0.01), (0.01, None, None), (None, 0.01, None)],
+)
+def test_a_job_stops_early_only_where_all_requests_allow_it(
+    store: Store, active: float | None, new: float | None, covering: float | None
+) -> None:
+    job = running_job(store, least_gain=active)
+    store.begin_finals(job, OWNER)
+    job, created = store.submit_job(spec(least_gain=new), idempotency_key=None)
+    assert not created
+    assert job.spec.least_gain == covering
+    searches_on = covering != active
+    assert job.phase is (JobPhase.SEARCH if searches_on else JobPhase.FINAL)
 
 
 def test_a_raised_budget_sends_a_job_back_to_searching(store: Store) -> None:

@@ -85,6 +85,12 @@ def test_a_retry_with_the_same_key_is_the_same_job(server: Server) -> None:
         ({"budget": {"trials": 0}}, "invalid_request", "budget.trials"),
         ({"budget": {"trials": 10**12}}, "invalid_request", "budget.trials"),
         ({"budget": {"seconds": -1}}, "invalid_request", "budget.seconds"),
+        (
+            {"budget": {"trials": 4, "least_gain": 1}},
+            "invalid_request",
+            "budget.least_gain",
+        ),
+        ({"budget": {"least_gain": 0.01}}, "invalid_input", "budget"),
         ({"priority": 1000}, "invalid_request", "priority"),
         ({"seed": -1}, "invalid_request", "seed"),
         ({"deadline": 60}, "invalid_request", "deadline"),

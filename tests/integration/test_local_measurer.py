@@ -24,7 +24,8 @@ from schedules.workload import Workload
 from tests import programs
 from tests.processes import cpu_secs
 from tuner.measure import reference, timing
-from tuner.measure.bench import Bench, Deadlines, Measured
+from tuner.measure.bench import Bench, Measured
+from tuner.measure.deadlines import Deadlines
 from tuner.measure.entry import Entry
 from tuner.measure.local import LocalMeasurer
 from tuner.measure.noise import Noise
@@ -131,6 +132,10 @@ def test_a_workload_may_ask_for_cold_caches(measurer, target):
     [result] = measured(measurer, cold, target, default_candidate())
     assert result.failure is None
     assert result.conditions["cache"] == "cold"
+
+
+def states_of(pids: set[str]) -> set[str]:
+    return {Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1][1] for pid in pids}
 
 
 def test_finalists_stand_still_while_another_is_timed(measurer, target, matmul, monkeypatch):

@@ -168,6 +168,21 @@ def test_each_step_is_told_all_trials_so_far(bench):
     assert [len(request.trials) for request in bench.pool.requests] == [0, 16]
 
 
+def test_a_new_search_begins_with_the_bests_of_other_shapes(bench):
+    larger = workload_from_call(find_operator("softmax").call({"m": 16, "n": 8}))
+    other = workload_from_call(find_operator("norm").call({"b": 1, "m": 8, "n": 8}))
+    for workload in (larger, other):
+        bench.store.save_workload(workload)
+    run(bench, bench.submit(workload_id=larger.workload_id))
+    run(bench, bench.submit(workload_id=other.workload_id))
+    before = len(bench.pool.requests)
+    run(bench, bench.submit())
+    best = bench.store.best(larger.workload_id, TARGET.target_id)
+    first, second = bench.pool.requests[before:]
+    assert first.neighbours == (best.trace,)
+    assert second.neighbours == ()
+
+
 def test_an_exhausted_space_ends_the_search_before_the_budget(tmp_path, bench):
     bench.pool._space_size = 10
     job = run(bench, bench.submit(trials=500))

@@ -42,10 +42,16 @@ def json_option(command: Command) -> Command:
 
 
 def budget_options(command: Command) -> Command:
-    """Add ``--trials``, ``--seconds``, ``--space`` and ``--seed``."""
+    """Add ``--trials``, ``--seconds``, ``--least-gain``, ``--space`` and ``--seed``."""
     for option in (
         click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="For a repeatable search."),
         click.option("--space", default="default", show_default=True, help="Schedule space."),
+        click.option(
+            "--least-gain",
+            type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+            metavar="SHARE",
+            help="Stop when the next batch should gain less than this, such as 0.01.",
+        ),
         click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Time budget."),
         click.option(
             "--trials",

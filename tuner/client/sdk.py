@@ -87,6 +87,7 @@ class Client:
         target: object = "native",
         trials: int | None = 64,
         seconds: float | None = None,
+        least_gain: float | None = None,
         space: str = "default",
         priority: int = 0,
         seed: int | None = None,
@@ -103,6 +104,9 @@ class Client:
             `tuner.client.requests.target_request`.
         trials, seconds : int or None, float or None
             The budget; at least one is needed, the first reached ends the job.
+        least_gain : float or None
+            The job ends earlier when the next batch is expected to gain a smaller share of the
+            latency.
         space : str
             Schedule space.
         priority : int
@@ -122,7 +126,7 @@ class Client:
             wire.JobRequest,
             workload=workload_request(workload),
             target=target_request(target),
-            budget=checked(wire.Budget, trials=trials, seconds=seconds),
+            budget=checked(wire.Budget, trials=trials, seconds=seconds, least_gain=least_gain),
             space=space,
             priority=priority,
             seed=seed,

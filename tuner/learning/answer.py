@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,20 @@ from cost_model.base_model import BaseModel
 from cost_model.features import extract
 from cost_model.task import describe_task
 from schedules import trace as traces
+from schedules.ir import module_of
 from schedules.records import DEFAULT_TRACE, Tier
 from schedules.target import Target
 from schedules.workload import Workload
 from tuner.client import convert
-from tuner.learning.adapt import Space
 from tuner.learning.ask import Answer, AnswerRequest, Neighbour
 from tuner.learning.shared import base_model
+from tuner.search.points import Space
 
 SAMPLES = 64
 """Random schedules among which the model chooses, where there is no neighbour."""
+
+ATTEMPTS = 4
+"""So many points are tried for each of them; some are refused."""
 
 NOVELTY_LIMIT = 3.0
 """The model is not asked about tasks that differ from all that it learnt by more than a factor of
@@ -46,25 +51,22 @@ def answer(request: AnswerRequest) -> Answer | None:
     workload = convert.workload_from_wire(request.workload)
     target = Target.parse(request.target)
     space = Space(workload=workload, target=target, space=request.space, seed=request.seed)
-    model = _near_model(base_model(request.base_model), space, workload, target)
+    unscheduled = Schedule(module_of(workload))
+    model = _near_model(base_model(request.base_model), unscheduled, workload, target)
     adapted = _adapted(space, request.neighbours)
     if model is None:
         return _scaled(adapted[0], workload, target) if adapted else None
-    options = adapted or [
-        _Option(schedule=schedule, trace=traces.canonical_trace(schedule.trace))
-        for schedule in space.sample(SAMPLES)
-    ]
-    default = _Option(schedule=Schedule(space.module), trace=DEFAULT_TRACE)
-    return _chosen(model, [*options, default], workload, target)
+    default = _Option(schedule=unscheduled, trace=DEFAULT_TRACE)
+    return _chosen(model, [*(adapted or _sampled(space)), default], workload, target)
 
 
 def _near_model(
-    model: BaseModel | None, space: Space, workload: Workload, target: Target
+    model: BaseModel | None, unscheduled: Any, workload: Workload, target: Target
 ) -> BaseModel | None:
     """Return the model if it can say something of this task; otherwise nobody should ask it."""
     if model is None:
         return None
-    row = extract([Schedule(space.module)], workload=workload, target=target)
+    row = extract([unscheduled], workload=workload, target=target)
     near = model.knows_latency and model.estimate(row).novelty[0] <= NOVELTY_LIMIT
     return model if near else None
 
@@ -73,11 +75,24 @@ def _adapted(space: Space, neighbours: Sequence[Neighbour]) -> list[_Option]:
     """Move the neighbours' traces to this workload, nearest first; equal ones once."""
     found: dict[str, _Option] = {}
     for neighbour in neighbours:
-        schedule = space.adapt(neighbour.trace)
-        if schedule is not None:
-            trace = traces.canonical_trace(schedule.trace)
-            found.setdefault(trace, _Option(schedule=schedule, trace=trace, neighbour=neighbour))
+        applied = space.adapt(neighbour.trace, seed=1)
+        if applied is not None:
+            option = _option(applied.schedule, neighbour)
+            found.setdefault(option.trace, option)
     return list(found.values())
+
+
+def _sampled(space: Space) -> list[_Option]:
+    """Take random schedules, as many of each design."""
+    attempts = range(1, ATTEMPTS * SAMPLES + 1)
+    points = (space.apply(space.open_point(seed % len(space)), seed) for seed in attempts)
+    applied = islice((item for item in points if item is not None), SAMPLES)
+    return [_option(item.schedule) for item in applied]
+
+
+def _option(schedule: Any, neighbour: Neighbour | None = None) -> _Option:
+    trace = traces.canonical_trace(schedule.trace)
+    return _Option(schedule=schedule, trace=trace, neighbour=neighbour)
 
 
 def _scaled(option: _Option, workload: Workload, target: Target) -> Answer:

@@ -10,13 +10,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any
 
 from schedules import detect, intrinsics
 from schedules.records import DEFAULT_TRACE, Candidate, FailureKind, MeasureResult, Purpose
 from schedules.target import Target
 from tuner.measure import child, finals, timing
+from tuner.measure.deadlines import Deadlines
 from tuner.measure.entry import Entry
 from tuner.measure.forked import ChildFailedError, ForkedChild, wait_readable
 from tuner.measure.kernel import Assignment, timer_overhead_secs
@@ -28,58 +28,6 @@ from tuner.measure.watch import Watch
 CODES_KEPT = 4096
 """So many results are remembered by their code; a result takes about a kilobyte."""
 OVERHEAD_SECS = 10.0
-FILLED_BYTES_PER_SEC = 1e8
-"""A slow machine fills buffers so fast."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deadlines:
-    """How long a candidate may take.
-
-    Attributes
-    ----------
-    build_secs : float
-        For replay and code generation, at most.
-    slow_build_secs : float
-        Even a build that takes far longer than the others of its batch may take this.
-    slow_build_factor : float
-        So much longer than their median is far longer.
-    run_secs : float
-        For one command of a trial.
-    hopeless_run_secs, hopeless_factor : float
-        What a trial may take at most that has an incumbent: so long, or so many of its calls.
-    final_run_secs : float
-        For one command of a final; the compiler's default may be very slow.
-    """
-
-    build_secs: float = 20.0
-    slow_build_secs: float = 3.0
-    slow_build_factor: float = 20.0
-    run_secs: float = 10.0
-    hopeless_run_secs: float = 3.0
-    hopeless_factor: float = 1000.0
-    final_run_secs: float = 120.0
-
-    def of_build(self, finished_secs: Sequence[float]) -> float:
-        """Return what a build may take, from what others of its batch took.
-
-        A build that never ends would hold up its batch for `build_secs`. Once a quarter of a batch
-        of 16 is built, the usual time is known well enough.
-        """
-        if len(finished_secs) < 4:
-            return self.build_secs
-        usual_secs = self.slow_build_factor * median(finished_secs)
-        return min(self.build_secs, max(self.slow_build_secs, usual_secs))
-
-    def of_trial(self, incumbent_secs: float | None, size_bytes: int) -> float:
-        """Return what a trial may take against an incumbent, with buffers of so many bytes.
-
-        One that does not even end by then is no contender; without an incumbent nobody knows.
-        """
-        if incumbent_secs is None:
-            return self.run_secs
-        least_secs = self.hopeless_run_secs + size_bytes / FILLED_BYTES_PER_SEC
-        return min(self.run_secs, max(least_secs, self.hopeless_factor * incumbent_secs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,17 +122,31 @@ class Bench:
         """Build and run the reference kernel, in the same way as candidates."""
         batch = reference_batch(target)
         entry = self._entry(batch, 0, batch.candidates[0])
-        run_secs = self._deadlines.run_secs
         try:
             entry.take_build(time.monotonic() + self._deadlines.build_secs)
-            first = entry.failure is None and entry.order(run_secs, order="first")
-            if first:
-                plan = timing.reference_plan(first["first_secs"])
-                entry.run(run_secs, order="time", calls=plan.calls, repeats=plan.repeats)
-                entry.run_secs = entry.run_secs[timing.REFERENCE_WARM_UP :]
+            with self._watch.open():
+                self._run_reference(entry)
         finally:
             entry.child.close()
         return entry.result()
+
+    def _run_reference(self, entry: Entry) -> None:
+        """Time until there are repeats enough of a calm machine, or patience has ended."""
+        run_secs = self._deadlines.run_secs
+        first = entry.failure is None and entry.order(run_secs, order="first")
+        if not first:
+            return
+        plan = timing.reference_plan(first["first_secs"])
+        counted: tuple[float, ...] = ()
+        lost_secs = 0.0
+        while entry.failure is None and len(counted) < plan.repeats:
+            started, entry.run_secs = time.monotonic(), ()
+            entry.run(run_secs, order="time", calls=plan.calls, repeats=timing.REFERENCE_CHUNK)
+            if lost_secs > timing.REFERENCE_PATIENCE_SECS or self._watch.settle() is Noise.CALM:
+                counted += entry.run_secs
+            else:
+                lost_secs += time.monotonic() - started
+        entry.run_secs = counted[timing.REFERENCE_WARM_UP :]
 
     def _measured(self, entry: Entry) -> Measured:
         return Measured(place=entry.place, result=entry.result(), busy_cores=entry.busy_cores)

@@ -20,6 +20,8 @@ from tuner.measure.watch import Look, Watch
 PATIENCE_SECS = 8.0
 """So much of its time a batch of finals loses to others before it puts up with them."""
 PAUSE_SECS = 0.02
+SPAN_SECS = 0.05
+"""After so much timing the machine is looked at."""
 
 
 def check(entries: Sequence[Entry], writer: Entry, seed: int, deadline_secs: float) -> None:
@@ -71,8 +73,9 @@ def _note_check(entry: Entry, checked: Verification, problem: str | None) -> Non
 def interleave(entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> None:
     """Time the finalists in rounds, as `tuner.measure.timing` says.
 
-    Before and after each round the machine is looked at. What was timed while it was disturbed does
-    not count; a disturbed machine is waited for, until all that was lost is `PATIENCE_SECS`.
+    After each round, and within long ones, the machine is looked at. What was timed between two
+    looks of which one was not calm does not count; a disturbed machine is waited for, until all
+    that was lost is `PATIENCE_SECS`.
 
     Parameters
     ----------
@@ -91,15 +94,15 @@ def interleave(entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Round:
-    """What one round showed.
+class _Span:
+    """What was timed between two looks.
 
     Attributes
     ----------
     run_secs, spent_secs : Mapping[int, float]
         Of every finalist that ran: its repeat, and what that took.
     looks : tuple of Look
-        Before it and after it.
+        The one before and the one after.
     """
 
     run_secs: Mapping[int, float]
@@ -108,13 +111,13 @@ class _Round:
 
 
 class _Race:
-    """Rounds, of which those count that nothing disturbed."""
+    """Repeats in rounds, of which those count that nothing disturbed."""
 
     def __init__(self, entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> None:
         self._entries = entries
         self._deadline_secs = deadline_secs
         self._watch = watch
-        self._rounds: list[_Round] = []
+        self._spans: list[_Span] = []
         self._waited_secs = 0.0
         self.noise = Noise.CALM
 
@@ -123,7 +126,8 @@ class _Race:
         calls = self._rough_calls()
         before = self._wait()
         while wanted := self._wanted():
-            before = self._run_round(wanted, calls, before)
+            while wanted:
+                before = self._run_span(wanted, calls, before)
 
     def run_secs(self, place: int) -> tuple[float, ...]:
         """Return the repeats of a finalist that count."""
@@ -148,24 +152,31 @@ class _Race:
         )
         return [racing[place] for place in wanted]
 
-    def _counted(self) -> list[_Round]:
-        """Return the rounds that count, by what is known now; all, once patience has ended."""
+    def _counted(self) -> list[_Span]:
+        """Return the spans that count, by what is known now; all, once patience has ended."""
         if self.noise is Noise.DISTURBED:
-            return self._rounds
-        return [each for each in self._rounds if all(map(self._watch.is_calm, each.looks))]
+            return self._spans
+        return [each for each in self._spans if all(map(self._watch.is_calm, each.looks))]
 
-    def _run_round(self, wanted: Sequence[Entry], calls: Mapping[int, int], before: Look) -> Look:
-        """Run a round, and wait after it if it was disturbed; return what was seen last."""
-        run_secs, spent_secs = {}, {}
-        for entry in wanted:
-            started = time.monotonic()
+    def _run_span(self, wanted: list[Entry], calls: Mapping[int, int], before: Look) -> Look:
+        """Run the next of the wanted, for some time, and take them off the list.
+
+        Returns
+        -------
+        Look
+            What was seen last, after waiting if it was not calm.
+        """
+        run_secs: dict[int, float] = {}
+        spent_secs: dict[int, float] = {}
+        while wanted and sum(spent_secs.values()) < SPAN_SECS:
+            entry, started = wanted.pop(0), time.monotonic()
             with _turn_of(entry):
                 entry.run(self._deadline_secs, order="repeat", calls=calls[entry.place])
             if entry.failure is None:
                 run_secs[entry.place] = entry.run_secs[-1]
             spent_secs[entry.place] = time.monotonic() - started
         after = self._watch.look()
-        self._rounds.append(_Round(run_secs=run_secs, spent_secs=spent_secs, looks=(before, after)))
+        self._spans.append(_Span(run_secs=run_secs, spent_secs=spent_secs, looks=(before, after)))
         if self.noise is Noise.DISTURBED or self._watch.is_calm(after):
             return after
         self._lose(sum(spent_secs.values()), Noise.REPEATED)

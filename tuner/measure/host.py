@@ -38,8 +38,9 @@ from schedules.workload import OperatorCall
 from tuner.client import convert, wire
 from tuner.client.requests import code_target
 from tuner.measure import child, cuda_build, gpu, listing
-from tuner.measure.bench import Bench, Deadlines
+from tuner.measure.bench import Bench
 from tuner.measure.cores import format_cores, parse_cores
+from tuner.measure.deadlines import Deadlines
 from tuner.measure.forked import ChildFailedError, ForkedChild, InterruptedWaitError
 from tuner.measure.protocol import MeasureBatch
 from tuner.measure.reference import REFERENCE_VERSION

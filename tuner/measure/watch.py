@@ -29,7 +29,7 @@ GAP_SECS = 5e-5
 """Looks that are further apart than this had something between them; an interrupt takes less."""
 STOLEN_LIMIT = 0.05
 """The share of a core's time that others may take."""
-SLOW_LIMIT = 0.8
+SLOW_LIMIT = 0.85
 """A core that is slower than this share of its own best is no measure of a kernel."""
 WAIT_SECS = 0.5
 """How long a disturbed machine is waited for."""

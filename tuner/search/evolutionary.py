@@ -1,6 +1,8 @@
 """Evolutionary search over the points of a schedule space, ranked by a cost model."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count as count_up
@@ -20,6 +22,7 @@ from schedules.records import DEFAULT_TRACE, Candidate, MeasureResult, trace_id
 from schedules.target import Target
 from schedules.workload import Workload
 from tuner.search.batch import choose
+from tuner.search.gain import RECENT, expected_gain
 from tuner.search.points import Applied, Space, code_of
 from tuner.search.protocol import Trial
 from tuner.search.sites import Point
@@ -85,6 +88,9 @@ class EvolutionarySearch:
         Name of a schedule space.
     seed : int
         Equal seeds and equal results make equal proposals.
+    neighbours : sequence of str
+        Canonical traces of near workloads' bests, nearest first. What they become here is proposed
+        before anything else.
     model : CostModel
         Ranks candidates; fitted by `tell`, owned by this search.
     threads : int
@@ -99,6 +105,7 @@ class EvolutionarySearch:
         space: str,
         seed: int,
         model: CostModel,
+        neighbours: Sequence[str] = (),
         threads: int = 1,
     ) -> None:
         self._workload = workload
@@ -108,11 +115,15 @@ class EvolutionarySearch:
         self._threads = threads
         self._random = np.random.default_rng(seed)
         self._space = Space(workload=workload, target=target, space=space, seed=seed)
+        self._neighbours = tuple(neighbours)
         self._known = {trace_id(DEFAULT_TRACE)}
         self._points: set[Point] = set()
         self._codes: set[int] = set()
         self._population: list[Member] = []
         self._proposed: dict[str, Member] = {}
+        self._errors: deque[float] = deque(maxlen=RECENT)
+        self._best_secs: float | None = None
+        self._rival: tuple[str | None, float | None] = (None, None)
         self._measured: list[tuple[float, Point]] = []
         self._dataset = Dataset.empty(len(FEATURE_NAMES))
         self._group = group_of(workload.workload_id, target.target_id)
@@ -121,6 +132,10 @@ class EvolutionarySearch:
 
     def ask(self, count: int) -> list[Candidate]:
         """Propose candidates; see `SearchStrategy`."""
+        adapted = self._adapted()
+        first = adapted[:count]
+        self._population += adapted[count:]
+        count -= len(first)
         if self._model.version is not None:
             for _ in range(GENERATIONS):
                 self._breed(count * BRED_PER_CANDIDATE // GENERATIONS)
@@ -130,8 +145,14 @@ class EvolutionarySearch:
         chosen = choose(self._population, count, incumbent=incumbent, random=self._random)
         taken = {member.code for member in chosen}
         self._population = [member for member in self._population if member.code not in taken]
-        candidates = map(self._candidate, chosen)
+        candidates = map(self._candidate, [*first, *chosen])
         return [candidate for candidate in candidates if candidate is not None]
+
+    def _adapted(self) -> list[Member]:
+        """Return what the neighbours' traces become here, once."""
+        traces_there, self._neighbours = self._neighbours, ()
+        applied = [self._space.adapt(trace, self._seed()) for trace in traces_there]
+        return self._members_of(self._new(applied))
 
     def _sample(self, count: int) -> None:
         """Fill the population with samples, as many of each design."""
@@ -202,9 +223,12 @@ class EvolutionarySearch:
         tried = islice(points, attempts)
         while unknown := self._unknown(tried, count - len(new)):
             new += self._applied(unknown)
+        self._population += self._members_of(new)
+
+    def _members_of(self, new: Sequence[Applied]) -> list[Member]:
         features = self._features([applied.schedule for applied in new])
         scores = self._scores(features)
-        self._population += [
+        return [
             Member(
                 point=applied.point,
                 trace=applied.schedule.trace,
@@ -228,10 +252,16 @@ class EvolutionarySearch:
 
     def _applied(self, points: Sequence[Point]) -> list[Applied]:
         """Apply points, and return those that give a new program."""
-        seeds = self._random.integers(1, 2**31 - 1, size=len(points)).tolist()
+        seeds = [self._seed() for _ in points]
         # TVM gives the interpreter away while it applies a trace.
         with ThreadPoolExecutor(self._threads) as threads:
-            found = list(threads.map(self._space.apply, points, seeds))
+            return self._new(threads.map(self._space.apply, points, seeds))
+
+    def _seed(self) -> int:
+        return int(self._random.integers(1, 2**31 - 1))
+
+    def _new(self, found: Iterable[Applied | None]) -> list[Applied]:
+        """Return what was applied and is another program than all before."""
         new = []
         for applied in found:
             if applied is None:
@@ -261,6 +291,7 @@ class EvolutionarySearch:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn from results; see `SearchStrategy`."""
+        self._note_errors(trials)
         members = self._members([trial.candidate for trial in trials])
         told = [
             (member, trial.result)
@@ -272,6 +303,28 @@ class EvolutionarySearch:
                 self._measured.append((result.latency_secs, member.point))
         self._measured.sort(key=lambda item: item[0])
         self._learn(told)
+
+    def expected_gain(self, candidates: Sequence[Candidate]) -> float | None:
+        """Return what a proposed batch is expected to gain; see `tuner.search.gain`."""
+        scores = [item.predicted_score for item in candidates if item.predicted_score is not None]
+        return expected_gain(scores, self._errors, self._random)
+
+    def _note_errors(self, trials: Sequence[Trial]) -> None:
+        """Compare predictions with what came of them.
+
+        A score is about the speed over the best's of then; what one version of the model has
+        scored was measured against the same.
+        """
+        for candidate, result in ((trial.candidate, trial.result) for trial in trials):
+            version, score = candidate.model_version, candidate.predicted_score
+            if version != self._rival[0]:
+                self._rival = version, self._best_secs
+            secs, rival_secs = result.latency_secs or result.censored_secs, self._rival[1]
+            if score is not None and rival_secs is not None:
+                speed = -math.inf if secs is None else math.log2(rival_secs / secs)
+                self._errors.append(speed - score)
+            if result.latency_secs is not None:
+                self._best_secs = min(result.latency_secs, self._best_secs or result.latency_secs)
 
     def _members(self, candidates: Sequence[Candidate]) -> list[Member | None]:
         """Return what is known of candidates, with features; None for one that does not apply."""

@@ -31,6 +31,10 @@ class LocalSearch:
     ----------
     workload, target, space, seed
         As for `tuner.search.evolutionary.EvolutionarySearch`.
+    least_gain : float or None
+        When the search ends; see `tuner.search.step.StepRequest`.
+    neighbours : sequence of str
+        Canonical traces to begin with; see `tuner.search.step.StepRequest`.
     base_model : bytes or None
         The file of the cost model that all tasks share; see `cost_model.base_model`.
     pool : ProcessPoolExecutor or None
@@ -44,6 +48,8 @@ class LocalSearch:
         target: Target,
         space: str,
         seed: int,
+        least_gain: float | None = None,
+        neighbours: Sequence[str] = (),
         base_model: bytes | None = None,
         pool: ProcessPoolExecutor | None = None,
     ) -> None:
@@ -51,6 +57,8 @@ class LocalSearch:
         self._target = target
         self._space = space
         self._seed = seed
+        self._least_gain = least_gain
+        self._neighbours = tuple(neighbours)
         self._base_model = base_model
         self._search_id = uuid.uuid4().hex
         self._trials: list[TrialWire] = []
@@ -73,6 +81,8 @@ class LocalSearch:
             trials=tuple(self._trials),
             count=count,
             threads=len(os.sched_getaffinity(0)),
+            least_gain=self._least_gain,
+            neighbours=self._neighbours,
             base_model=self._base_model,
         )
         try:

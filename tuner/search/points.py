@@ -1,7 +1,7 @@
 """Points of a schedule space: designs with a decision at each of their sites."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from schedules.ir import module_of
 from schedules.space.generators import space_generator
 from schedules.target import Target
 from schedules.workload import Workload
+from tuner.search.adapt import mover, outline_of
 from tuner.search.sites import Choice, Decision, Point, Sampled, Site, Tile
 
 _PARALLEL = "meta_schedule.parallel"
@@ -110,10 +111,45 @@ class Space:
         Applied or None
             None where TVM refuses the decisions, or a post-processor does.
         """
+        return self._apply(point, self._fresh(seed))
+
+    def adapt(self, trace: str, seed: int) -> Applied | None:
+        """Make the program that is to this workload what a trace is to its own.
+
+        The design nearest to the trace's is applied, with its decisions moved to what is legal
+        here; see `tuner.search.adapt`.
+
+        Parameters
+        ----------
+        trace : str
+            Canonical trace of another workload.
+        seed : int
+            Of the sampling of what the trace does not say, from 1 to 2**31 - 1.
+
+        Returns
+        -------
+        Applied or None
+            None where TVM refuses that, or a post-processor does.
+        """
+        written = json.loads(trace)
+        outline = outline_of(written[0])
+        nearest = min(
+            range(len(self)), key=lambda number: outline.difference(self._designs[number].outline)
+        )
+        schedule = self._fresh(seed)
+        return self._apply(self.open_point(nearest), schedule, mover(schedule, written))
+
+    def _fresh(self, seed: int) -> Any:
+        return Schedule(self._module, seed=seed, debug_mask="none", error_render_level="none")
+
+    def _apply(
+        self, point: Point, schedule: Any, decide: Callable[..., Any] | None = None
+    ) -> Applied | None:
         design = self._designs[point.design]
-        schedule = Schedule(self._module, seed=seed, debug_mask="none", error_render_level="none")
         try:
-            design.trace(point.decisions).apply_to_schedule(schedule, remove_postproc=True)
+            design.trace(point.decisions).apply_to_schedule(
+                schedule, remove_postproc=True, decision_provider=decide
+            )
             schedule.enter_postproc()
             if not all(postproc.apply(schedule) for postproc in self._postprocs):
                 return None
@@ -162,7 +198,9 @@ class _Design:
             if site is not None:
                 self._places.append(place)
                 self.sites.append(site)
-        self.key = _key(json.loads(traces.canonical_trace(trace))[0])
+        written = json.loads(traces.canonical_trace(trace))[0]
+        self.key = _key(written)
+        self.outline = outline_of(written)
 
     def _site(self, instruction: Any) -> Site | None:
         name = instruction.kind.name

@@ -32,6 +32,10 @@ class StepRequest:
         How many candidates are wanted.
     threads : int
         How many threads may work; what is proposed does not depend on it.
+    least_gain : float or None
+        The search ends when its next batch is expected to make the best faster by a smaller share.
+    neighbours : tuple of str
+        Canonical traces of near workloads' bests, nearest first: what a new search begins with.
     base_model : bytes or None
         The file of the cost model that all jobs share; see `cost_model.base_model`.
     """
@@ -44,6 +48,8 @@ class StepRequest:
     trials: tuple[TrialWire, ...]
     count: int
     threads: int = 1
+    least_gain: float | None = None
+    neighbours: tuple[str, ...] = field(default=(), repr=False)
     base_model: bytes | None = field(default=None, repr=False)
 
 
@@ -58,7 +64,7 @@ def propose(request: StepRequest) -> tuple[wire.CandidateWire, ...]:
     Returns
     -------
     tuple of CandidateWire
-        Empty when the space has no more to offer.
+        Empty when the space has no more to offer, or nothing that is worth it.
     """
     # Imports TVM, which whoever only sends requests does without.
     from tuner.search import warm

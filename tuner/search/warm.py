@@ -43,7 +43,12 @@ def ask(request: StepRequest) -> list[Candidate]:
         ]
     )
     warm.told.update(trial.candidate.trace_id for trial in fresh)
-    return warm.search.ask(request.count)
+    candidates = warm.search.ask(request.count)
+    if request.least_gain is not None:
+        gain = warm.search.expected_gain(candidates)
+        if gain is not None and gain < request.least_gain:
+            return []
+    return candidates
 
 
 def _start(request: StepRequest) -> EvolutionarySearch:
@@ -53,6 +58,7 @@ def _start(request: StepRequest) -> EvolutionarySearch:
         target=Target.parse(request.target),
         space=request.space,
         seed=request.seed + len(request.trials),
+        neighbours=request.neighbours,
         model=XgbCostModel(base=base_model(request.base_model), seed=request.seed),
         threads=request.threads,
     )

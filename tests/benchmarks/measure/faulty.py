@@ -21,7 +21,8 @@ from schedules.ir import workload_from_call
 from schedules.operators import find_operator
 from schedules.records import Candidate, FailureKind, trace_id
 from tuner.measure import backend, child
-from tuner.measure.bench import Bench, Deadlines
+from tuner.measure.bench import Bench
+from tuner.measure.deadlines import Deadlines
 from tuner.measure.kernel import Assignment
 from tuner.measure.protocol import MeasureBatch
 from tuner.session import BATCH_SIZE

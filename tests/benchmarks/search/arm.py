@@ -1,14 +1,20 @@
 """One search on one workload, in a process of its own; the measuring host is the same for all.
 
 Run as ``python -m tests.benchmarks.search.arm ARM`` with JSON on standard input; prints one line of
-JSON. ``own`` and ``stock`` search; ``random`` samples the space; ``final`` re-measures traces.
+JSON. ``own``, ``warm`` and ``stock`` search; ``random`` samples the space; ``answers`` tells what
+can be told without a trial; ``final`` re-measures traces.
 """
 
 import json
 import sys
 import time
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from cost_model.base_model import BaseModel
+from cost_model.columns import FEATURE_NAMES
+from cost_model.features import extract
 from cost_model.xgboost_model import XgbCostModel
 from schedules import trace as traces
 from schedules.operators import find_operator
@@ -16,12 +22,19 @@ from schedules.records import Candidate, Purpose, trace_id
 from schedules.target import Target
 from schedules.workload import Workload
 from tests.benchmarks.search.stock import StockSearch
+from tuner.client import convert
+from tuner.learning.answer import answer
+from tuner.learning.ask import AnswerRequest, Neighbour
 from tuner.measure.local import LocalMeasurer
 from tuner.measure.protocol import MeasureBatch
 from tuner.search.evolutionary import EvolutionarySearch
 from tuner.search.points import Space
 from tuner.search.protocol import SearchStrategy, Trial
 from tuner.session import BATCH_SIZE
+
+EARLY_TRIALS = 8
+SAMPLES = 64
+BOUND = FEATURE_NAMES.index("analysis.bound")
 
 Given = dict[str, Any]
 
@@ -63,6 +76,9 @@ def main() -> None:
         if order == "final":
             print(json.dumps(_final(measurer, workload, target, given["traces"])))
             return
+        if order == "answers":
+            print(json.dumps(_answers(workload, target, given)))
+            return
         started = time.perf_counter()
         strategy = _strategy(order, workload, target, given)
         begun_secs = time.perf_counter() - started
@@ -79,6 +95,12 @@ def _strategy(arm: str, workload: Workload, target: Target, given: Given) -> Sea
     if arm == "own":
         model = XgbCostModel(seed=given["seed"])
         return EvolutionarySearch(**asked, model=model, threads=target.cores)
+    if arm == "warm":
+        base = BaseModel.from_bytes(Path(given["base"]).read_bytes())
+        model = XgbCostModel(base=base, seed=given["seed"])
+        return EvolutionarySearch(
+            **asked, model=model, neighbours=given["neighbours"], threads=target.cores
+        )
     return StockSearch(**asked) if arm == "stock" else RandomSearch(**asked)
 
 
@@ -92,6 +114,7 @@ def _search(
 ) -> Given:
     """Search for so many trials; give the best so far and the seconds after each of them."""
     best: tuple[float, str] | None = None
+    early: str | None = None
     best_secs: list[float | None] = []
     wall_secs: list[float] = []
     searching_secs = begun_secs
@@ -114,6 +137,8 @@ def _search(
             if secs is not None and (best is None or secs < best[0]):
                 best = (secs, candidates[place].trace)
             best_secs.append(None if best is None else best[0])
+            if len(best_secs) == EARLY_TRIALS and best is not None:
+                early = best[1]
             wall_secs.append(time.perf_counter() - started)
             trials.append(Trial(candidate=candidates[place], result=result))
         told_at = time.perf_counter()
@@ -124,6 +149,45 @@ def _search(
         "wall_secs": wall_secs,
         "searching_secs": searching_secs,
         "trace": None if best is None else best[1],
+        "early_trace": early,
+    }
+
+
+def _answers(workload: Workload, target: Target, given: Given) -> dict[str, str | None]:
+    """Tell a schedule without a trial, in four ways.
+
+    ``predicted`` is what the service answers, ``nearest`` the nearest neighbour's schedule adapted,
+    ``roofline`` the sample with the lowest analytical bound, ``valid`` any sample.
+    """
+    space = Space(workload=workload, target=target, space=given["space"], seed=given["seed"])
+    applied = (space.apply(space.open_point(seed % len(space)), seed) for seed in range(1, 257))
+    samples = list(islice((item for item in applied if item is not None), SAMPLES))
+    rows = extract([item.schedule for item in samples], workload=workload, target=target)
+    adapted = [space.adapt(trace, seed=1) for trace in given["neighbours"]]
+    near = next((item for item in adapted if item is not None), None)
+    told = answer(
+        AnswerRequest(
+            workload=convert.workload_to_wire(workload),
+            target=target.as_dict(),
+            space=given["space"],
+            neighbours=tuple(
+                Neighbour(
+                    workload=convert.workload_to_wire(workload),
+                    trace=trace,
+                    latency_secs=1.0,
+                    record_id="",
+                )
+                for trace in given["neighbours"]
+            ),
+            base_model=Path(given["base"]).read_bytes(),
+            seed=given["seed"],
+        )
+    )
+    return {
+        "predicted": None if told is None else told.trace,
+        "nearest": None if near is None else traces.canonical_trace(near.schedule.trace),
+        "roofline": traces.canonical_trace(samples[int(rows[:, BOUND].argmin())].schedule.trace),
+        "valid": traces.canonical_trace(samples[0].schedule.trace),
     }
 
 

@@ -99,11 +99,18 @@ def test_samples_of_low_precision_compute_what_the_reference_does(case, dtype):
     check_samples(workload_of(case, dtype))
 
 
-def test_int8_compiles_to_instructions_for_pairs():
+@pytest.mark.parametrize(
+    ("dtype", "instruction"), [("int8", "vpdpwssd"), ("bfloat16", "vdpbf16ps")]
+)
+def test_low_precision_compiles_to_instructions_for_pairs(dtype, instruction):
     target = Target.parse({"kind": "llvm", "mcpu": "znver4", "num-cores": 2})
-    [schedule] = samples(workload_of("matmul", "int8"), target, 1)
+    [schedule] = samples(workload_of("matmul", dtype), target, 1)
     library = traces.build(schedule.mod, tvm.target.Target(target.as_dict()))
-    assert "vpdpwssd" in library.inspect_source("asm")
+    code = library.inspect_source("asm")
+    assert instruction in code
+    # Nothing of it is a call, and no operand was made a wider number.
+    assert "tunesmith" not in code
+    assert "vfmadd" not in code
 
 
 def check_samples(workload):

@@ -71,7 +71,7 @@ def test_submit_sends_what_was_typed(server):
             "dtype": "float16",
         },
         "target": {"kind": "llvm", "mcpu": "znver3", "num-cores": 2},
-        "budget": {"trials": 5, "seconds": None},
+        "budget": {"trials": 5, "seconds": None, "least_gain": None},
         "priority": 3,
         "space": "default",
         "seed": 7,
@@ -81,9 +81,12 @@ def test_submit_sends_what_was_typed(server):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ([], {"trials": 64, "seconds": None}),
-        (["--seconds", "9"], {"trials": None, "seconds": 9.0}),
-        (["--seconds", "9", "--trials", "2"], {"trials": 2, "seconds": 9.0}),
+        ([], {"trials": 64, "seconds": None, "least_gain": None}),
+        (["--seconds", "9"], {"trials": None, "seconds": 9.0, "least_gain": None}),
+        (
+            ["--seconds", "9", "--trials", "2", "--least-gain", "0.01"],
+            {"trials": 2, "seconds": 9.0, "least_gain": 0.01},
+        ),
     ],
 )
 def test_a_time_budget_stands_alone(server, given, expected):
@@ -187,6 +190,7 @@ def test_lists_are_tables_or_one_object(server):
         (["submit", *MATMUL, "--dtype", "float3"], "no dtype 'float3'"),
         (["submit", *MATMUL, "--trials", "0"], "--trials"),
         (["submit", *MATMUL, "--seconds", "0"], "--seconds"),
+        (["submit", *MATMUL, "--least-gain", "1"], "--least-gain"),
         (["submit", *MATMUL, "--target", "{"], "not JSON"),
         (["submit", *MATMUL, "--ir", "pyproject.toml"], "not both"),
         (["submit", "--ir", "/missing"], "does not exist"),

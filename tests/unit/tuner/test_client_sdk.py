@@ -95,7 +95,7 @@ def test_submit_sends_the_contract_and_a_key():
             "dtype": "float32",
         },
         "target": "native",
-        "budget": {"trials": 5, "seconds": None},
+        "budget": {"trials": 5, "seconds": None, "least_gain": None},
         "priority": 0,
         "space": "default",
         "seed": 3,

@@ -1,6 +1,6 @@
 """How long a candidate of a batch may take."""
 
-from tuner.measure.bench import Deadlines
+from tuner.measure.deadlines import Deadlines
 
 
 def test_a_slow_build_is_told_from_the_others_of_its_batch():

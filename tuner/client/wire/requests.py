@@ -40,10 +40,12 @@ TargetRequest = Annotated[str, Field(min_length=1, max_length=200)] | dict[str, 
 
 
 class Budget(Wire):
-    """When a job stops; at least one bound is needed, the first reached counts."""
+    """When a job stops; trials, seconds or both are needed, and what is reached first counts."""
 
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None
     seconds: Annotated[float, Field(gt=0, le=7 * 86400)] | None = None
+    least_gain: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Stop when the next batch is expected to make the best faster by a smaller share than this."""
 
 
 class JobRequest(Wire):

@@ -109,6 +109,7 @@ class JobView(Wire):
     trials_done: int
     trials_budget: int | None
     seconds_budget: float | None = None
+    least_gain: float | None = None
     priority: int = 0
     space: str = "default"
     failures: dict[FailureKind, int]
