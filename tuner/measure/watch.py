@@ -2,18 +2,23 @@
 
 A process on each core counts how often it can look at the clock in a few milliseconds, all of them
 at the same time. Where two looks are far apart, the core did something else meanwhile, for a
-process of anybody or for another virtual machine. Where there are fewer looks than this core has
-managed before, it was slower: somebody runs on its other thread, or a hypervisor has put two
+process of anybody or for another virtual machine. Where there are fewer looks than this core
+usually manages, it was slower: somebody runs on its other thread, or a hypervisor has put two
 virtual cores on the two threads of one, which halves the speed of both and is to be seen nowhere
 else. It needs no rights. What it cannot see is a neighbour in the caches; that shows in the drift
 of the reference kernel (`tuner.measure.health`).
+
+Usual is the median of the last minute of looking, and not the best that was ever seen: a core has
+luck now and then, and its clock goes down for good when the machine gets warm.
 """
 
 import os
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import BinaryIO
 
 from schedules.records import FailureKind
@@ -30,7 +35,11 @@ GAP_SECS = 5e-5
 STOLEN_LIMIT = 0.05
 """The share of a core's time that others may take."""
 SLOW_LIMIT = 0.85
-"""A core that is slower than this share of its own best is no measure of a kernel."""
+"""A core that is slower than this share of its usual speed is no measure of a kernel."""
+MEMORY_SECS = 60.0
+"""So long looks are remembered, not counting the time in which nobody looked."""
+PAUSE_SECS = 1.0
+"""Looks that are further apart than this are so far apart for that memory."""
 WAIT_SECS = 0.5
 """How long a disturbed machine is waited for."""
 ANSWER_SECS = 10.0
@@ -55,7 +64,7 @@ class Look:
 
 
 class Watch:
-    """Looks at cores; remembers how fast each has been.
+    """Looks at cores; remembers how fast each is.
 
     Parameters
     ----------
@@ -65,7 +74,7 @@ class Watch:
 
     def __init__(self, cores: Collection[int]) -> None:
         self._cores = sorted(cores)[:CORES_AT_MOST]
-        self._fastest = dict.fromkeys(self._cores, 1)
+        self._speeds = Speeds()
         self._spinners: dict[int, ForkedChild] = {}
 
     @property
@@ -101,12 +110,14 @@ class Watch:
                 answer = {"spins": 1, "stolen": 1.0}
             spins[core] = answer["spins"]
             stolen.append(answer["stolen"])
-            self._fastest[core] = max(self._fastest[core], answer["spins"])
+        self._speeds.note(spins, time.monotonic())
         return Look(stolen=max(stolen), spins=spins)
 
     def is_calm(self, look: Look) -> bool:
         """Whether nobody else was there, by what is known now of the cores' speed."""
-        slow = any(spins < SLOW_LIMIT * self._fastest[core] for core, spins in look.spins.items())
+        slow = any(
+            spins < SLOW_LIMIT * self._speeds.usual(core) for core, spins in look.spins.items()
+        )
         return look.stolen <= STOLEN_LIMIT and not slow
 
     def settle(self, patience_secs: float = WAIT_SECS) -> Noise:
@@ -119,6 +130,30 @@ class Watch:
             if self.is_calm(self.look()):
                 return Noise.WAITED
         return Noise.DISTURBED
+
+
+class Speeds:
+    """How often cores looked at the clock of late."""
+
+    def __init__(self) -> None:
+        self._clock_secs = 0.0
+        self._noted_at: float | None = None
+        self._seen: deque[tuple[float, Mapping[int, int]]] = deque()
+        self._usual: dict[int, float] = {}
+
+    def note(self, spins: Mapping[int, int], now: float) -> None:
+        """Remember what was seen at a time of the monotonic clock."""
+        if self._noted_at is not None:
+            self._clock_secs += min(now - self._noted_at, PAUSE_SECS)
+        self._noted_at = now
+        self._seen.append((self._clock_secs, spins))
+        while self._seen[0][0] < self._clock_secs - MEMORY_SECS:
+            self._seen.popleft()
+        self._usual = {core: median(seen[core] for _, seen in self._seen) for core in spins}
+
+    def usual(self, core: int) -> float:
+        """Return the median of what is remembered of a core; 0 where nothing is."""
+        return self._usual.get(core, 0.0)
 
 
 def _spinner(core: int) -> ForkedChild:
