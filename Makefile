@@ -50,7 +50,7 @@ chaos: $(STAMP) ## inject every fault and count what is lost (half an hour, resu
 bench-measure: $(STAMP) ## the measurement engine beside stock MetaSchedule's (an hour; QUICK=1: 5 minutes)
 	$(BIN)/python -m tests.benchmarks.bench_measure
 
-bench-search: $(STAMP) ## the search beside MetaSchedule's, on one space and one measurer (4 hours, resumable; QUICK=1: 3 minutes)
+bench-search: $(STAMP) ## the search beside MetaSchedule's, on one space and one measurer (5 hours and the corpus, resumable; QUICK=1: 8 minutes)
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_search
 
 bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (40 minutes; QUICK=1: 3 minutes)

@@ -168,6 +168,11 @@ def test_each_step_is_told_all_trials_so_far(bench):
     assert [len(request.trials) for request in bench.pool.requests] == [0, 16]
 
 
+def test_a_search_is_told_when_to_end_early(bench):
+    run(bench, bench.submit(least_gain=0.02))
+    assert [request.least_gain for request in bench.pool.requests] == [0.02, 0.02]
+
+
 def test_a_new_search_begins_with_the_bests_of_other_shapes(bench):
     larger = workload_from_call(find_operator("softmax").call({"m": 16, "n": 8}))
     other = workload_from_call(find_operator("norm").call({"b": 1, "m": 8, "n": 8}))

@@ -29,13 +29,13 @@ class Knowledge:
         File of the base model.
     neighbours : list of str
         Canonical traces of the nearest workloads' fastest trials, nearest first.
-    trials : int
-        So many it was learnt from.
+    corpus_trials : int
+        So many trials it was learnt from.
     """
 
     base: str
     neighbours: list[str]
-    trials: int
+    corpus_trials: int
 
 
 def gather(case: Case) -> Knowledge:
@@ -49,7 +49,7 @@ def gather(case: Case) -> Knowledge:
     return Knowledge(
         base=str(base),
         neighbours=[entry.candidate.trace for _, entry in near],
-        trials=len(entries),
+        corpus_trials=len(entries),
     )
 
 
