@@ -5,14 +5,12 @@ run of the same commit goes on there. QUICK=1 runs two operators with few candid
 """
 
 import json
-import multiprocessing
 import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from statistics import median
@@ -22,6 +20,7 @@ from schedules.records import DEFAULT_TRACE
 from tests.benchmarks.measure.cases import CASES, Case
 from tests.benchmarks.measure.daemon import daemon_shift
 from tests.benchmarks.report import Checkpoint, Table, publish
+from tests.neighbour import busy_neighbour
 
 SEED = 1
 PART_SECS = 900.0
@@ -150,29 +149,9 @@ def _timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _noisily(run: Callable[[], Any]) -> Any:
-    with _neighbour():
+    core = max(os.sched_getaffinity(0))
+    with busy_neighbour(core, busy_secs=BUSY_SECS, idle_secs=IDLE_SECS):
         return run()
-
-
-@contextmanager
-def _neighbour() -> Iterator[None]:
-    """Load one core for a third of the time."""
-    process = multiprocessing.get_context("spawn").Process(target=_load, daemon=True)
-    process.start()
-    try:
-        yield
-    finally:
-        process.kill()
-        process.join()
-
-
-def _load() -> None:
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    while True:
-        until = time.perf_counter() + BUSY_SECS
-        while time.perf_counter() < until:
-            pass
-        time.sleep(IDLE_SECS)
 
 
 def _run(module: str, given: Any, order: str) -> Any:
