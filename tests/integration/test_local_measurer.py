@@ -148,7 +148,7 @@ def test_finalists_stand_still_while_another_is_timed(measurer, target, matmul, 
     def looked(entry: Entry, *arguments: Any, **options: Any) -> None:
         watching = set(map(str, bench._watch.pids))
         others = children() - before - watching - {str(entry.child.pid)}
-        seen.append({Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1][1] for pid in others})
+        seen.append(states_of(others))
         run(entry, *arguments, **options)
 
     monkeypatch.setattr(Entry, "run", looked)

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 from schedules.records import Failure, FailureKind
 
 OUTPUT_TAIL_BYTES = 2000
+STOP_SECS = 1.0
+STOP_STEP_SECS = 0.0005
 
 
 class ForkedChild:
@@ -114,12 +116,24 @@ class ForkedChild:
         return message
 
     def pause(self) -> None:
-        """Stop all of the child's threads until `resume`. Idempotent; a dead child stays dead."""
+        """Stop all of the child's threads until `resume`; they stand still when this returns.
+
+        Idempotent; a dead child stays dead.
+        """
         self._signal(signal.SIGSTOP)
+        # A thread stops when it next has a core, which on a busy machine is later.
+        deadline = time.monotonic() + STOP_SECS
+        while not self._stands_still() and time.monotonic() < deadline:
+            time.sleep(STOP_STEP_SECS)
 
     def resume(self) -> None:
         """Let the child go on. Idempotent."""
         self._signal(signal.SIGCONT)
+
+    def _stands_still(self) -> bool:
+        """Whether the child is stopped or dead; it is not reaped."""
+        asked = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return self._ended or os.waitid(os.P_PID, self.pid, asked) is not None
 
     def _signal(self, number: signal.Signals) -> None:
         if not self._ended:
