@@ -22,7 +22,7 @@ from service.db.store import Store
 from service.recent import Recent
 from tuner.client import convert, wire
 from tuner.learning.ask import Answer, AnswerRequest, Neighbour, ask
-from tuner.learning.neighbours import nearest
+from tuner.learning.neighbours import find_neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,13 @@ class Answers:
         """Answer for a workload and a target; None where nothing can be told."""
         key = (workload.workload_id, target.target_id)
         version = await run_in_threadpool(self._store.promoted_model)
-        neighbours = await run_in_threadpool(self._neighbours, workload.call, key)
+        neighbours = await run_in_threadpool(
+            find_neighbours,
+            self._store,
+            workload.call,
+            target.target_id,
+            but_not=workload.workload_id,
+        )
         sources = (version, *(best.record_id for _, best in neighbours))
         known = self._known.get(key)
         if known is not None and known.sources == sources:
@@ -96,7 +102,7 @@ class Answers:
         """Whether there may be an answer at all, which is known without the program."""
         if self._store.promoted_model() is not None:
             return True
-        return bool(self._neighbours(call, ("", target.target_id)))
+        return bool(find_neighbours(self._store, call, target.target_id))
 
     async def _ask(
         self,
@@ -135,15 +141,6 @@ class Answers:
                 logger.exception("no answer for workload %s", workload.workload_id)
                 return None
         return None if answer is None else _view(answer, workload, target)
-
-    def _neighbours(
-        self, call: OperatorCall | None, key: tuple[str, str]
-    ) -> list[tuple[Workload, Best]]:
-        """Return the bests of the operator's nearest other shapes on the target."""
-        if call is None:
-            return []
-        bests = self._store.bests_of_operator(call.op, call.dtype, key[1])
-        return nearest(call, bests, but_not=key[0])
 
 
 def _view(answer: Answer, workload: Workload, target: Target) -> wire.BestView:

@@ -27,7 +27,7 @@ from service.db.values import Claim, Job, JobPhase
 from service.events import Events
 from tuner import logs
 from tuner.client import convert, wire
-from tuner.learning.neighbours import nearest
+from tuner.learning.neighbours import find_neighbours
 from tuner.publish import choose_best, select_finalists
 from tuner.search.step import StepRequest, TrialWire
 from tuner.session import BATCH_SIZE
@@ -287,11 +287,7 @@ class Orchestrator:
 
     def _neighbours(self, workload: Workload, target_id: str) -> tuple[str, ...]:
         """Return the traces of the bests of the operator's nearest other shapes."""
-        call = workload.call
-        if call is None:
-            return ()
-        bests = self._store.bests_of_operator(call.op, call.dtype, target_id)
-        near = nearest(call, bests, but_not=workload.workload_id)
+        near = find_neighbours(self._store, workload.call, target_id, but_not=workload.workload_id)
         return tuple(best.trace for _, best in near)
 
     def _base_model(self) -> bytes | None:

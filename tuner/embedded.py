@@ -9,7 +9,7 @@ from schedules.records import Best
 from schedules.space import DEFAULT_SPACE, SPACES
 from schedules.target import NATIVE, Target
 from schedules.workload import OperatorCall, Workload
-from tuner.learning.neighbours import nearest
+from tuner.learning.neighbours import find_neighbours
 from tuner.measure.local import LocalMeasurer
 from tuner.search.local import LocalSearch, warm_pool
 from tuner.session import Budget, Progress, Session
@@ -131,7 +131,12 @@ def _tune(
             space=space,
             seed=secrets.randbelow(2**31) if seed is None else seed,
             least_gain=least_gain,
-            neighbours=_neighbours(kept, workload, resolved),
+            neighbours=[
+                best.trace
+                for _, best in find_neighbours(
+                    kept, workload.call, resolved.target_id, but_not=workload.workload_id
+                )
+            ],
             base_model=kept.base_model(),
             pool=pool,
         ) as strategy:
@@ -145,14 +150,6 @@ def _tune(
                 budget=budget,
                 on_progress=on_progress,
             ).run()
-
-
-def _neighbours(store: RecordStore, workload: Workload, target: Target) -> list[str]:
-    call = workload.call
-    if call is None:
-        return []
-    bests = store.bests_of_operator(call.op, call.dtype, target.target_id)
-    return [best.trace for _, best in nearest(call, bests, but_not=workload.workload_id)]
 
 
 def _runnable(target: str | Mapping[str, object], native: Target) -> Target:

@@ -163,13 +163,9 @@ def test_nothing_is_searched_while_a_batch_is_open(bench):
     assert len(bench.pool.requests) == 1
 
 
-def test_each_step_is_told_all_trials_so_far(bench):
-    run(bench, bench.submit())
-    assert [len(request.trials) for request in bench.pool.requests] == [0, 16]
-
-
-def test_a_search_is_told_when_to_end_early(bench):
+def test_each_step_is_told_all_trials_so_far_and_when_to_end_early(bench):
     run(bench, bench.submit(least_gain=0.02))
+    assert [len(request.trials) for request in bench.pool.requests] == [0, 16]
     assert [request.least_gain for request in bench.pool.requests] == [0.02, 0.02]
 
 

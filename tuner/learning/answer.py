@@ -26,7 +26,7 @@ SAMPLES = 64
 """Random schedules among which the model chooses, where there is no neighbour."""
 
 ATTEMPTS = 4
-"""So many points are tried for each of them; some are refused."""
+"""So many are tried for each of them; some are refused."""
 
 NOVELTY_LIMIT = 3.0
 """The model is not asked about tasks that differ from all that it learnt by more than a factor of
@@ -57,7 +57,10 @@ def answer(request: AnswerRequest) -> Answer | None:
     if model is None:
         return _scaled(adapted[0], workload, target) if adapted else None
     default = _Option(schedule=unscheduled, trace=DEFAULT_TRACE)
-    return _chosen(model, [*(adapted or _sampled(space)), default], workload, target)
+    options = adapted or [
+        _option(sample.schedule) for sample in islice(space.samples(ATTEMPTS * SAMPLES), SAMPLES)
+    ]
+    return _chosen(model, [*options, default], workload, target)
 
 
 def _near_model(
@@ -80,14 +83,6 @@ def _adapted(space: Space, neighbours: Sequence[Neighbour]) -> list[_Option]:
             option = _option(applied.schedule, neighbour)
             found.setdefault(option.trace, option)
     return list(found.values())
-
-
-def _sampled(space: Space) -> list[_Option]:
-    """Take random schedules, as many of each design."""
-    attempts = range(1, ATTEMPTS * SAMPLES + 1)
-    points = (space.apply(space.open_point(seed % len(space)), seed) for seed in attempts)
-    applied = islice((item for item in points if item is not None), SAMPLES)
-    return [_option(item.schedule) for item in applied]
 
 
 def _option(schedule: Any, neighbour: Neighbour | None = None) -> _Option:

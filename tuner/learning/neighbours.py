@@ -1,9 +1,10 @@
 """Which tuned workloads are near to another one: other shapes of its operator."""
 
 import math
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
+from schedules.records import Best
 from schedules.workload import OperatorCall, Workload
 
 NEIGHBOURS = 4
@@ -12,6 +13,25 @@ FARTHEST = 8.0
 
 
 T = TypeVar("T")
+
+
+class Bests(Protocol):
+    """Where the bests of an operator's shapes are found."""
+
+    def bests_of_operator(
+        self, operator: str, dtype: str, target_id: str
+    ) -> Sequence[tuple[Workload, Best]]:
+        """See `tuner.store.RecordStore`."""
+        ...
+
+
+def find_neighbours(
+    bests: Bests, call: OperatorCall | None, target_id: str, *, but_not: str = ""
+) -> list[tuple[Workload, Best]]:
+    """Return the nearest tuned workloads on a target; see `nearest`. A program has none."""
+    if call is None:
+        return []
+    return nearest(call, bests.bests_of_operator(call.op, call.dtype, target_id), but_not=but_not)
 
 
 def nearest(

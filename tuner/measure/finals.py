@@ -131,7 +131,7 @@ class _Race:
 
     def run_secs(self, place: int) -> tuple[float, ...]:
         """Return the repeats of a finalist that count."""
-        return tuple(each.run_secs[place] for each in self._counted() if place in each.run_secs)
+        return _repeats(self._counted(), place)
 
     def _rough_calls(self) -> dict[int, int]:
         calls = {}
@@ -147,7 +147,7 @@ class _Race:
         counted = self._counted()
         racing = {entry.place: entry for entry in self._entries if entry.failure is None}
         wanted = timing.final_round(
-            {place: self.run_secs(place) for place in racing},
+            {place: _repeats(counted, place) for place in racing},
             {place: sum(each.spent_secs.get(place, 0.0) for each in counted) for place in racing},
         )
         return [racing[place] for place in wanted]
@@ -197,6 +197,10 @@ class _Race:
             self.noise = Noise.DISTURBED
         elif self.noise is not Noise.REPEATED:
             self.noise = noise
+
+
+def _repeats(spans: Sequence[_Span], place: int) -> tuple[float, ...]:
+    return tuple(each.run_secs[place] for each in spans if place in each.run_secs)
 
 
 @contextmanager

@@ -81,6 +81,13 @@ class Space:
         """Return the point of a design at which every decision is left to sampling."""
         return Point(design=design, decisions=(None,) * len(self._designs[design].sites))
 
+    def samples(self, attempts: int) -> Iterator[Applied]:
+        """Yield random programs, as many of each design; some attempts are refused."""
+        for seed in range(1, attempts + 1):
+            applied = self.apply(self.open_point(seed % len(self)), seed)
+            if applied is not None:
+                yield applied
+
     def neighbours(self, point: Point) -> Iterator[Point]:
         """Yield the points that differ in one decision, by one step."""
         for place, site in enumerate(self._designs[point.design].sites):

@@ -23,7 +23,7 @@ from schedules.target import Target
 from schedules.workload import Workload
 from tests.benchmarks.search.stock import StockSearch
 from tuner.client import convert
-from tuner.learning.answer import answer
+from tuner.learning.answer import ATTEMPTS, SAMPLES, answer
 from tuner.learning.ask import AnswerRequest, Neighbour
 from tuner.measure.local import LocalMeasurer
 from tuner.measure.protocol import MeasureBatch
@@ -33,7 +33,6 @@ from tuner.search.protocol import SearchStrategy, Trial
 from tuner.session import BATCH_SIZE
 
 EARLY_TRIALS = 8
-SAMPLES = 64
 BOUND = FEATURE_NAMES.index("analysis.bound")
 
 Given = dict[str, Any]
@@ -160,8 +159,7 @@ def _answers(workload: Workload, target: Target, given: Given) -> dict[str, str 
     ``roofline`` the sample with the lowest analytical bound, ``valid`` any sample.
     """
     space = Space(workload=workload, target=target, space=given["space"], seed=given["seed"])
-    applied = (space.apply(space.open_point(seed % len(space)), seed) for seed in range(1, 257))
-    samples = list(islice((item for item in applied if item is not None), SAMPLES))
+    samples = list(islice(space.samples(ATTEMPTS * SAMPLES), SAMPLES))
     rows = extract([item.schedule for item in samples], workload=workload, target=target)
     adapted = [space.adapt(trace, seed=1) for trace in given["neighbours"]]
     near = next((item for item in adapted if item is not None), None)

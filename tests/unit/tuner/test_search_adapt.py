@@ -1,5 +1,6 @@
 """Schedules of one workload on another."""
 
+from itertools import islice
 from math import prod
 
 import pytest
@@ -23,9 +24,7 @@ def space_of(workload, space="default"):
 
 
 def sampled(space, count):
-    seeds = range(1, 4 * count)
-    points = (space.apply(space.open_point(seed % len(space)), seed) for seed in seeds)
-    return [item for item in points if item is not None][:count]
+    return list(islice(space.samples(4 * count), count))
 
 
 @pytest.mark.parametrize(
