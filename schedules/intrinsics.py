@@ -25,6 +25,7 @@ _PARTS: Mapping[str, str] = MappingProxyType(
 # Names of CUDA's intrinsics in traces: wmma fragments, and the parts of a matrix product by mma.
 _CUDA_NAMES = ("wmma_", "mma_", "dp4a")
 _HOPPER_NAME = '"tunesmith.wgmma_'
+_DOT_NAME = '"tunesmith.dot_'
 
 
 def register(target: Target | None = None) -> None:
@@ -47,16 +48,13 @@ def register(target: Target | None = None) -> None:
     machine = str(triple).split("-", 1)[0] if triple else platform.machine()
     if machine in _PARTS:
         importlib.import_module(f"{_PACKAGE}.{_PARTS[machine]}")
-    if _PARTS.get(machine) == "x86":
-        from schedules.space import pair_dot
-
-        pair_dot.register()
 
 
 def register_named(trace: str) -> None:
-    """Register the GPU intrinsics that a trace names; for other traces, which are most, nothing.
+    """Register the intrinsics that a trace names, other than TVM's for CPUs.
 
-    Takes seconds the first time: who forks processes that replay such traces calls it before.
+    Those of GPUs take seconds the first time: who forks processes that replay such traces calls it
+    before.
     """
     if any(f'"{name}' in trace for name in _CUDA_NAMES):
         from schedules.space.tensor_core import register_bfloat16
@@ -68,6 +66,11 @@ def register_named(trace: str) -> None:
 
         for tile in warpgroup_tile.named_in(trace):
             warpgroup_tile.register(tile)
+    if _DOT_NAME in trace:
+        from schedules.space import dot_tile
+
+        for dot in dot_tile.named_in(trace):
+            dot_tile.register(dot)
 
 
 _ANY_GPU = Target.parse({"kind": "cuda", "arch": "sm_80"})

@@ -1,13 +1,14 @@
 """The steps that make one block a matrix product with packed operands and register tiles."""
 
+from math import gcd
 from typing import Any
 
 import tvm
 from tvm import tirx
 
+from schedules.space import dot_tile
 from schedules.space.axis_roles import drop_unit_axes, index_dtype, index_map
 from schedules.space.contraction import Role, find_contraction
-from schedules.space.pair_dot import PAIR
 from schedules.space.sketch import Pack, Sketch
 from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, parallel_stage
 
@@ -43,7 +44,7 @@ class MatrixForm:
         self._pack = self._gather = None
         if self._sketch.pack is not Pack.NEVER:
             self._pack = sch.reindex(block, ("read", self._axes.columns.read))
-        if self._sketch.gather:
+        if self._sketch.gather is not Pack.NEVER:
             self._gather = sch.reindex(block, ("read", self._axes.rows.read))
         copies = [copy for copy in (self._pack, self._gather) if copy is not None]
         for producer in producers:
@@ -103,7 +104,7 @@ class MatrixForm:
             result: list[Any] = []
             for role in Role:
                 own = [place for place in order if self._axes.axes[place].role is role]
-                if role is Role.SUM and not self._sketch.gather:
+                if role is Role.SUM and self._sketch.gather is Pack.NEVER:
                     result.extend(by_place[place] for place in own)
                 elif own:
                     index = by_place[own[0]]
@@ -117,7 +118,7 @@ class MatrixForm:
     def _pad(self) -> None:
         sch, block, tile = self._sch, self._block, self._tile
         rows, columns = self._axes.extent(Role.ROW), self._axes.extent(Role.COLUMN)
-        step = PAIR if self._sketch.dot else 1
+        step = self._sketch.dot.group if self._sketch.dot else 1
         odd_sum = self._axes.extent(Role.SUM) % step > 0
         odd_rows, odd_columns = rows % tile.rows > 0, columns % tile.columns > 0
         if not (odd_rows or odd_columns or odd_sum):
@@ -151,7 +152,7 @@ class MatrixForm:
         places = axes.places(Role.SUM)
         conditions = [sums[places.index(place)] for place in sorted(axes.conditions)]
         rows, row = sch.split(rows, [None, tile.rows])
-        columns, vector, lane = sch.split(columns, [None, tile.vectors, tile.lanes])
+        columns, column = sch.split(columns, [None, tile.columns])
         # A task that copies its own panels does it once for all of its rows.
         parts = 2 if self._sketch.pack is Pack.BY_TASK else 3
         row_tasks, *row_outer, row_inner = sch.split(
@@ -163,41 +164,47 @@ class MatrixForm:
         outer = [row_tasks, column_tasks, *phase, *row_outer, column_block, row_inner]
         # What decides whether a product is zero is unrolled, so that its code is dropped if it is.
         sums = [*conditions, *(loop for loop in sums if loop not in conditions)]
-        if self._sketch.dot:
-            steps, pair = sch.split(sums[0], [None, PAIR])
-            sums = [steps]
-            sch.reorder(*outer, steps, row, vector, lane, pair)
-        else:
-            sch.reorder(*outer, *sums, row, vector, lane)
+        sch.reorder(*outer, *sums, row, column)
         for loop in (*phase, *conditions):
             sch.unroll(loop)
         tasks = sch.fuse(*batch, row_tasks, column_tasks)
         sch.parallel(tasks)
         sch.reverse_compute_at(self._back, row_inner)
-        self._write_back()
-        for loop in (row, vector):
-            sch.unroll(loop)
+        self._unroll_tile(self._back)
         if self._pack is not None:
             self._copy_panels(column_block)
-        if dot := self._sketch.dot:
-            if dot.widened is not None:
-                sch.unsafe_set_dtype(self._gather, 0, dot.widened)
-            start = sch.decompose_reduction(block, sums[0])
-            sch.vectorize(sch.get_loops(start)[-1])
-            sch.annotate(block, SCHEDULED, TILED)
-            sch.tensorize(lane, dot.name)
+        if self._sketch.dot:
+            self._copy_rows(tasks)
+            self._multiply_by_dots(sums[0], row, column)
         else:
-            sch.vectorize(lane)
+            self._unroll_tile(block)
             sch.decompose_reduction(block, sums[0])
             sch.annotate(block, SCHEDULED, TILED)
-        if self._gather is not None:
-            parallel_stage(sch, self._gather, tile.lanes)
+            if self._gather is not None:
+                parallel_stage(sch, self._gather, tile.lanes)
         for done in (self._back, sch.get_sblock("root")):
             sch.annotate(done, SCHEDULED, STAGE)
 
-    def _write_back(self) -> None:
+    def _multiply_by_dots(self, depth: Any, row: Any, column: Any) -> None:
+        """Let the tile's intrinsic take the whole sum."""
+        sch, sketch = self._sch, self._sketch
+        assert sketch.dot is not None
+        tile = dot_tile.DotTile(
+            dot=sketch.dot,
+            rows=sketch.tile.rows,
+            vectors=sketch.tile.vectors,
+            depth=int(sch.get(depth).extent),
+        )
+        sch.reorder(row, column, depth)
+        self._unroll_tile(sch.decompose_reduction(self._block, row))
+        sch.annotate(self._block, SCHEDULED, TILED)
+        dot_tile.register(tile)
+        sch.tensorize(row, tile.name)
+
+    def _unroll_tile(self, block: Any) -> None:
+        """Take the tile that a block's last two loops walk through in vectors, all unrolled."""
         sch, tile = self._sch, self._tile
-        row, column = sch.get_loops(self._back)[-2:]
+        row, column = sch.get_loops(block)[-2:]
         vector, lane = sch.split(column, [None, tile.lanes])
         sch.unroll(row)
         sch.unroll(vector)
@@ -208,7 +215,7 @@ class MatrixForm:
         sch, tile, pack = self._sch, self._tile, self._pack
         batched = len(self._axes.places(Role.BATCH)) > 0
         read = self._axes.columns.read
-        sch.transform_layout(self._block, ("read", read), self._panels(batched, tile.columns))
+        sch.transform_layout(self._block, ("read", read), self._panels(read, tile.columns))
         outer = 0
         if self._sketch.pack is Pack.BY_TASK:
             sch.compute_at(pack, panel_loop)
@@ -217,30 +224,64 @@ class MatrixForm:
         *batch, columns = sch.get_loops(pack)[outer : outer + batched + 1]
         sums = sch.get_loops(pack)[outer + batched + 1 :]
         panel, column = sch.split(columns, [None, tile.columns])
-        vector, lane = sch.split(column, [None, tile.lanes])
         if self._sketch.dot:
-            steps, pair = sch.split(sums[0], [None, PAIR])
-            sch.reorder(panel, steps, vector, lane, pair)
-            lane = sch.fuse(lane, pair)
+            steps, group = sch.split(sums[0], [None, self._sketch.dot.group])
+            if self._axes.places(Role.SUM)[-1] in self._axes.columns.innermost:
+                # Whole cache lines are read, and a group is moved at once.
+                steps, step = sch.split(steps, [None, _line_steps(sch, steps)])
+                sch.reorder(panel, steps, column, step, group)
+                sch.vectorize(group)
+            else:
+                # LLVM makes vectors of it, as it sees that the steps of a group interleave.
+                sch.reorder(panel, steps, column, group)
+                sch.unroll(group)
         else:
+            vector, lane = sch.split(column, [None, tile.lanes])
             sch.reorder(panel, *sums, vector, lane)
+            sch.unroll(vector)
+            sch.vectorize(lane)
         if self._sketch.pack is Pack.AT_ONCE:
             sch.parallel(sch.fuse(*batch, panel))
-        sch.unroll(vector)
-        sch.vectorize(lane)
         sch.annotate(pack, SCHEDULED, STAGE)
 
-    def _panels(self, batched: bool, width: int) -> Any:
-        arity = len(self._sch.get(self._block).reads[self._axes.columns.read].region)
+    def _copy_rows(self, tasks: Any) -> None:
+        """Copy the rows' operand to panels for dot products."""
+        sch, tile, dot = self._sch, self._tile, self._sketch.dot
+        assert dot is not None
+        read = self._axes.rows.read
+        sch.transform_layout(self._block, ("read", read), self._panels(read, tile.rows))
+        if self._sketch.gather is Pack.BY_TASK:
+            sch.compute_at(self._gather, tasks)
+        *batch, rows, depth = sch.get_loops(self._gather)
+        panel, _ = sch.split(rows, [None, tile.rows])
+        _, group = sch.split(depth, [None, dot.group])
+        if self._sketch.gather is Pack.AT_ONCE:
+            sch.parallel(sch.fuse(*batch, panel))
+        sch.vectorize(group)
+        sch.annotate(self._gather, SCHEDULED, STAGE)
+
+    def _panels(self, read: int, width: int) -> Any:
+        """The index map of an operand in panels as wide as a tile, whose steps follow each other.
+
+        For dot products the factors of a step are together.
+        """
+        batched = len(self._axes.places(Role.BATCH)) > 0
+        arity = len(self._sch.get(self._block).reads[read].region)
+        dot = self._sketch.dot
 
         def panels(*axes: Any) -> list[Any]:
-            column, sums = axes[batched], axes[batched + 1 :]
-            if self._sketch.dot:
-                step, pair = sums[0] // PAIR, sums[0] % PAIR
-                return [*axes[:batched], column // width, step, column % width, pair]
-            return [*axes[:batched], column // width, *sums, column % width]
+            side, sums = axes[batched], axes[batched + 1 :]
+            if dot:
+                step, factor = sums[0] // dot.group, sums[0] % dot.group
+                return [*axes[:batched], side // width, step, side % width, factor]
+            return [*axes[:batched], side // width, *sums, side % width]
 
         return index_map(panels, arity, self._index_dtype)
+
+
+def _line_steps(sch: Any, steps: Any) -> int:
+    """How many of a sum's steps a cache line holds, at most, if they are to divide them."""
+    return gcd(int(sch.get(steps).extent), dot_tile.LANES)
 
 
 def _is_inlinable(sch: Any, block: Any) -> bool:

@@ -10,7 +10,7 @@ from tvm.s_tir import meta_schedule
 from schedules.space.axis_roles import contraction_in, separate_axes
 from schedules.space.contraction import is_product
 from schedules.space.matrix_form import MatrixForm
-from schedules.space.sketch import Sketch, pair_dot_of, paired_sketches, sketches
+from schedules.space.sketch import Sketch, dot_of, dot_sketches, sketches
 from schedules.space.stage import SCHEDULED, TILED
 from schedules.space.vector_unit import vector_unit
 
@@ -41,9 +41,9 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         if contraction is None:
             return [sch]
         unit = vector_unit(self._target)
-        dot = pair_dot_of(contraction, self._target)
+        dot = dot_of(contraction, self._target)
         chosen = (
-            sketches(contraction, unit) if dot is None else paired_sketches(contraction, unit, dot)
+            sketches(contraction, unit) if dot is None else dot_sketches(contraction, unit, dot)
         )
         sums, products = _count_sums(sch)
         # Each contraction multiplies the number of designs, and so does each sum by TVM's rules.

@@ -1,27 +1,28 @@
 """Sketches of packed contractions: which few ways to schedule one are worth a trial."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 import tvm
 
 from schedules.space.contraction import Contraction, Role
-from schedules.space.pair_dot import LANES, PairDot, pair_dot
+from schedules.space.dot_tile import LANES, Dot, dot_for
 from schedules.space.register_tile import RegisterTile, cycles, register_tiles
 from schedules.space.vector_unit import VectorUnit
 
 _TILES = 3
+_DOT_TILES = 5
 # How much slower a tile that divides the output may be before padded copies take its place.
 _WORTH_PADDING = 1.3
 
 
 class Pack(Enum):
-    """When an operand is copied to panels.
+    """When an operand is copied.
 
-    All at once costs a pass through memory that many rows earn back; a panel by the task that uses
-    it stays in that core's cache, but is copied again by each task.
+    All at once costs a pass through memory that much use of it earns back; what a task copies for
+    itself stays in that core's cache, but is copied again by each task that uses it.
     """
 
     NEVER = "never"
@@ -37,19 +38,19 @@ class Sketch:
     ----------
     tile : RegisterTile
         What stays in registers.
-    gather : bool
-        Whether the rows' operand is copied to a matrix first (for a convolution: im2col), rather
-        than read in place.
+    gather : Pack
+        When the rows' operand is copied to a matrix (for a convolution: im2col), or for dot
+        products to panels.
     pack : Pack
         When the columns' operand is copied to panels as wide as a tile.
-    dot : PairDot or None
-        The instruction for two steps of the sum, if they are taken together.
+    dot : Dot or None
+        The instruction for several steps of the sum, if they are taken together.
     """
 
     tile: RegisterTile
-    gather: bool
+    gather: Pack
     pack: Pack
-    dot: PairDot | None = None
+    dot: Dot | None = None
 
 
 def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
@@ -64,15 +65,15 @@ def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
     limit = _WORTH_PADDING * cycles(padded[0], rows, columns)
     good = [tile for tile in whole if cycles(tile, rows, columns) <= limit][:_TILES]
     gathered = [
-        Sketch(tile=tile, gather=True, pack=pack)
+        Sketch(tile=tile, gather=Pack.AT_ONCE, pack=pack)
         for tile in (padded[:1] if good else padded[:_TILES])
         for pack in (Pack.AT_ONCE, Pack.BY_TASK)
     ]
     return _in_place(contraction, good) + gathered
 
 
-def pair_dot_of(contraction: Contraction, target: Any) -> PairDot | None:
-    """Return the target's instruction for pairs, if a contraction has the form that it takes."""
+def dot_of(contraction: Contraction, target: Any) -> Dot | None:
+    """Return the target's dot-product instruction, if a contraction has the form that it takes."""
     rows, columns = contraction.rows, contraction.columns
     fits = (
         rows.dtype == columns.dtype
@@ -80,17 +81,22 @@ def pair_dot_of(contraction: Contraction, target: Any) -> PairDot | None:
         and rows.read < columns.read
         and contraction.extent(Role.SUM) > 1
     )
-    return pair_dot(rows.dtype, contraction.dtype, target) if fits else None
+    return dot_for(rows.dtype, contraction.dtype, target) if fits else None
 
 
-def paired_sketches(contraction: Contraction, unit: VectorUnit, dot: PairDot) -> list[Sketch]:
-    """Choose the sketches with an instruction for two steps of the sum."""
+def dot_sketches(contraction: Contraction, unit: VectorUnit, dot: Dot) -> list[Sketch]:
+    """Choose the sketches with a dot-product instruction."""
     rows, columns = contraction.extent(Role.ROW), contraction.extent(Role.COLUMN)
-    full = [tile for tile in register_tiles(unit, LANES, rows, columns) if tile.lanes == LANES]
+    free = replace(unit, registers=unit.registers - dot.registers)
+    full = [tile for tile in register_tiles(free, LANES, rows, columns) if tile.lanes == LANES]
     return [
-        Sketch(tile=tile, gather=True, pack=pack, dot=dot)
-        for tile in full[: 2 * _TILES]
-        for pack in (Pack.AT_ONCE, Pack.BY_TASK)
+        Sketch(tile=tile, gather=gather, pack=pack, dot=dot)
+        for tile in full[:_DOT_TILES]
+        for gather, pack in (
+            (Pack.AT_ONCE, Pack.AT_ONCE),
+            (Pack.BY_TASK, Pack.AT_ONCE),
+            (Pack.BY_TASK, Pack.BY_TASK),
+        )
     ]
 
 
@@ -99,4 +105,4 @@ def _in_place(contraction: Contraction, tiles: Sequence[RegisterTile]) -> list[S
     packs = [Pack.AT_ONCE, Pack.BY_TASK]
     if last_column in contraction.columns.innermost:
         packs.append(Pack.NEVER)
-    return [Sketch(tile=tile, gather=False, pack=pack) for tile in tiles for pack in packs]
+    return [Sketch(tile=tile, gather=Pack.NEVER, pack=pack) for tile in tiles for pack in packs]

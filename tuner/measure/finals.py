@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from schedules.records import Failure, FailureKind, Verification
 from tuner.measure import timing
 from tuner.measure.entry import Entry
 from tuner.measure.noise import Noise
-from tuner.measure.watch import Look, Watch
+from tuner.measure.watch import SPIN_SECS, Look, Watch
 
 PATIENCE_SECS = 8.0
 """So much of its time a batch of finals loses to others before it puts up with them."""
@@ -90,7 +91,7 @@ def interleave(entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> 
     race.run()
     for entry in entries:
         entry.run_secs = race.run_secs(entry.place)
-        entry.note({"noise": race.noise.value})
+        entry.note({"noise": race.noise.value, **race.core_speed()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,16 @@ class _Race:
     def run_secs(self, place: int) -> tuple[float, ...]:
         """Return the repeats of a finalist that count."""
         return _repeats(self._counted(), place)
+
+    def core_speed(self) -> dict[str, int]:
+        """Return what the slowest core managed while what counts was timed, as a condition.
+
+        Latencies of one machine compare only as far as this is the same: its cores may be slower
+        for minutes, by their clock or by what a hypervisor has put beside them.
+        """
+        looks = [look for span in self._counted() for look in span.looks]
+        slowest = [min(look.spins.values()) for look in looks if look.spins]
+        return {"core_looks_per_ms": round(median(slowest) / (1e3 * SPIN_SECS))} if slowest else {}
 
     def _rough_calls(self) -> dict[int, int]:
         calls = {}

@@ -3,6 +3,7 @@
 import json
 from math import ceil
 
+import numpy as np
 import pytest
 import tvm
 import tvm_ffi
@@ -100,9 +101,9 @@ def test_samples_of_low_precision_compute_what_the_reference_does(case, dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "instruction"), [("int8", "vpdpwssd"), ("bfloat16", "vdpbf16ps")]
+    ("dtype", "instruction"), [("int8", "vpdpbusd"), ("bfloat16", "vdpbf16ps")]
 )
-def test_low_precision_compiles_to_instructions_for_pairs(dtype, instruction):
+def test_low_precision_compiles_to_dot_products(dtype, instruction):
     target = Target.parse({"kind": "llvm", "mcpu": "znver4", "num-cores": 2})
     [schedule] = samples(workload_of("matmul", dtype), target, 1)
     library = traces.build(schedule.mod, tvm.target.Target(target.as_dict()))
@@ -113,9 +114,19 @@ def test_low_precision_compiles_to_instructions_for_pairs(dtype, instruction):
     assert "vfmadd" not in code
 
 
-def check_samples(workload):
+def test_samples_are_exact_for_the_extremes_of_int8():
+    workload = workload_of("matmul of primes", "int8")
+    chance = np.random.default_rng(3)
+    inputs = [
+        chance.choice(np.array([-128, -127, -1, 0, 1, 127], tensor.dtype), tensor.shape)
+        for tensor in workload.tensors
+    ]
+    check_samples(workload, inputs)
+
+
+def check_samples(workload, inputs=None):
     target = tvm.target.Target(NATIVE.as_dict())
-    inputs = verify.random_inputs(workload.tensors, seed=3)
+    inputs = inputs or verify.random_inputs(workload.tensors, seed=3)
     expected = verify.reference_outputs(workload, inputs)
     found = samples(workload, NATIVE, 2)
     assert found
