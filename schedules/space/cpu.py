@@ -5,6 +5,7 @@ from typing import Any
 from tvm.s_tir import meta_schedule
 
 from schedules.space.balance import BalancedTasks
+from schedules.space.lane_sums import lane_sums
 from schedules.space.packed import PackedContraction
 from schedules.space.rules import MutateChoice, Where
 from schedules.space.stage import Remainder
@@ -30,7 +31,7 @@ def cpu(target: Target) -> Any:
         sch_rules=[
             streaming(target),
             *_beside_contractions(stock[:_INLINING]),
-            *_beside_contractions([PackedContraction()]),
+            *_beside_contractions([lane_sums(target), PackedContraction()]),
             Remainder(),
             *_beside_contractions(stock[_INLINING:]),
         ],

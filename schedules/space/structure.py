@@ -110,7 +110,9 @@ def describe(block: Any) -> Block:
     variables = [item.var for item in block.iter_vars]
     extents = tuple(int(item.dom.extent) for item in block.iter_vars)
     spatial = [
-        variable for variable, kind in zip(variables, kinds, strict=True) if kind == "spatial"
+        variable
+        for variable, kind, extent in zip(variables, kinds, extents, strict=True)
+        if kind == "spatial" and extent > 1
     ]
     return Block(
         name=str(block.name_hint),
