@@ -1,4 +1,4 @@
-"""Products whose sum lies contiguous in both operands, summed in vector lanes: nothing is packed."""
+"""Products whose sum is contiguous in both operands, taken in vector lanes; nothing is packed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +55,10 @@ def lane_sums(target: Target) -> Any:
         if found is None or lanes is None:
             return [sch]
         tiles = sorted(_tiles(found, unit), key=lambda tile: tile.step_cycles)
-        return [sch, *(_scheduled(sch.copy(), block, found, tile, lanes) for tile in tiles[:_TILES])]
+        return [
+            sch,
+            *(_scheduled(sch.copy(), block, found, tile, lanes) for tile in tiles[:_TILES]),
+        ]
 
     return Rule(apply)
 

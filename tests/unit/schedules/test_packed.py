@@ -37,7 +37,6 @@ CASES = {
     "conv2d_nhwc in groups": "n=1 h=8 w=8 ci=16 co=32 kernel_size=3 padding=1 groups=4",
     "conv2d_nhwc dilated": "n=1 h=9 w=9 ci=4 co=16 kernel_size=3 dilation=2 padding=2",
     "conv3d_ndhwc": "n=1 d=3 h=4 w=4 ci=4 co=16 kernel_size=3 padding=1",
-    "matmul of one row": "n=1 m=48 k=32",
     "conv2d_nhwc_bn_relu": "n=1 h=8 w=8 ci=8 co=16 kernel_size=3 padding=1",
     "conv2d_transpose_nhwc": "n=1 h=4 w=4 ci=8 co=16 kernel_size=4 stride=2 padding=1",
     "conv2d_capsule_nhwijc": "n=1 h=4 w=4 ci=4 co=8 kernel_size=3 padding=1",
