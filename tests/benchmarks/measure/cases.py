@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+CORE_SPEED = "core_looks_per_ms"
+"""What finals say of how fast the cores were."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

@@ -14,6 +14,7 @@ from schedules.operators import find_operator
 from schedules.records import Candidate, MeasureResult, Purpose, default_candidate, trace_id
 from schedules.target import Target
 from schedules.workload import Workload
+from tests.benchmarks.measure.cases import CORE_SPEED
 from tuner.embedded import tune
 from tuner.measure.local import LocalMeasurer
 from tuner.measure.protocol import MeasureBatch
@@ -42,7 +43,8 @@ def _tune(given: Given) -> Given:
     )
     if best is None:
         return {"trace": None, "latency_secs": None}
-    return {"trace": best.trace, "latency_secs": best.latency_secs}
+    speed = best.environment.facts.get(CORE_SPEED)
+    return {"trace": best.trace, "latency_secs": best.latency_secs, CORE_SPEED: speed}
 
 
 def _sample(given: Given) -> Given:
@@ -92,6 +94,7 @@ def _final(given: Given) -> Given:
     return {
         "latencies": [result.latency_secs for result in results],
         "noise": [result.conditions.get("noise") for result in results],
+        CORE_SPEED: results[-1].conditions.get(CORE_SPEED),
     }
 
 
