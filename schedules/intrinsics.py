@@ -24,8 +24,13 @@ _PARTS: Mapping[str, str] = MappingProxyType(
 
 # Names of CUDA's intrinsics in traces: wmma fragments, and the parts of a matrix product by mma.
 _CUDA_NAMES = ("wmma_", "mma_", "dp4a")
-_HOPPER_NAME = '"tunesmith.wgmma_'
-_DOT_NAME = '"tunesmith.dot_'
+# By their names in traces, the modules of our own intrinsics, which hold the parameters of a tile.
+_TILES: Mapping[str, str] = MappingProxyType(
+    {
+        "tunesmith.wgmma_": "schedules.space.warpgroup_tile",
+        "tunesmith.dot_": "schedules.space.dot_tile",
+    }
+)
 
 
 def register(target: Target | None = None) -> None:
@@ -61,16 +66,11 @@ def register_named(trace: str) -> None:
 
         register(_ANY_GPU)
         register_bfloat16()
-    if _HOPPER_NAME in trace:
-        from schedules.space import warpgroup_tile
-
-        for tile in warpgroup_tile.named_in(trace):
-            warpgroup_tile.register(tile)
-    if _DOT_NAME in trace:
-        from schedules.space import dot_tile
-
-        for dot in dot_tile.named_in(trace):
-            dot_tile.register(dot)
+    for name, module in _TILES.items():
+        if f'"{name}' in trace:
+            tiles = importlib.import_module(module)
+            for tile in tiles.named_in(trace):
+                tiles.register(tile)
 
 
 _ANY_GPU = Target.parse({"kind": "cuda", "arch": "sm_80"})

@@ -41,39 +41,57 @@ class Dot:
     ----------
     name : str
         In the names of tensor intrinsics.
-    feature : str
-        What a target has that has the instruction, as LLVM calls it.
+    feature, instruction : str
+        What a target has that has the instruction, and the instruction, as LLVM calls them.
     operands, sums : str
         Dtypes of the products' factors and of the sum.
+    operand_vector, sum_vector : str
+        LLVM's types of a register of them, as the instruction takes it.
     group : int
         Products that are added at once.
-    registers : int
-        Vector registers that a tile needs beside its sums and a row of B.
+    is_unsigned : bool
+        Whether it takes the first operand unsigned.
     """
 
     name: str
     feature: str
+    instruction: str
     operands: str
     sums: str
+    operand_vector: str
+    sum_vector: str
     group: int
-    registers: int
+    is_unsigned: bool = False
+
+    @property
+    def registers(self) -> int:
+        """Vector registers that a tile needs beside its sums and a row of B.
+
+        For the offset and for what it has added, where there is one.
+        """
+        return 2 if self.is_unsigned else 0
 
 
 INT8 = Dot(
     name="i8i8i32",
     feature="avx512vnni",
+    instruction="llvm.x86.avx512.vpdpbusd.512",
     operands="int8",
     sums="int32",
+    operand_vector="<16 x i32>",
+    sum_vector="<16 x i32>",
     group=4,
-    registers=2,
+    is_unsigned=True,
 )
 BFLOAT16 = Dot(
     name="bf16bf16f32",
     feature="avx512bf16",
+    instruction="llvm.x86.avx512bf16.dpbf16ps.512",
     operands="bfloat16",
     sums="float32",
+    operand_vector="<32 x bfloat>",
+    sum_vector="<16 x float>",
     group=2,
-    registers=0,
 )
 _DOTS = (INT8, BFLOAT16)
 
@@ -182,6 +200,11 @@ def register(tile: DotTile) -> None:
 
 # --- LLVM's language -----------------------------------------------------------------------------
 
+_BITS = "<16 x i32>"
+"""A register, whatever is in it."""
+_SIGNS = 0x80808080 - 2**32
+"""The sign bits of four bytes: as unsigned numbers, 128 each."""
+
 
 def _function_name(tile: DotTile) -> str:
     return tile.name.replace(".", "_")
@@ -189,32 +212,28 @@ def _function_name(tile: DotTile) -> str:
 
 def _source(tile: DotTile) -> str:
     """Write the function: a loop over the steps, with all sums in variables."""
-    step = _byte_step if tile.dot is INT8 else _bfloat16_step
-    held = [
-        _Held(name=f"sum{row}.{vector}", type=_VECTORS[tile.dot.sums])
-        for row in range(tile.rows)
-        for vector in range(tile.vectors)
-    ]
-    if tile.dot is INT8:
-        held.append(_Held(name="offsets", type=_VECTORS["int32"]))
-    row_bytes, column_bytes = 4 * tile.rows, 4 * tile.columns
+    dot = tile.dot
+    held = [f"sum{row}.{vector}" for row in range(tile.rows) for vector in range(tile.vectors)]
+    if dot.is_unsigned:
+        held.append("offsets")
     lines = [
-        *_DECLARATIONS[tile.dot],
+        f"declare {dot.sum_vector} @{dot.instruction}"
+        f"({dot.sum_vector}, {dot.operand_vector}, {dot.operand_vector})",
+        f"declare {_BITS} @llvm.masked.load.v16i32.p0(ptr, i32, <16 x i1>, {_BITS})",
         f"define i32 @{_function_name(tile)}(ptr %a, ptr %b, ptr %c, i32 %c_row) {{",
         "entry:",
         "  br label %step",
         "step:",
         "  %at = phi i64 [ 0, %entry ], [ %next, %step ]",
         *(
-            f"  %{each.name} = phi {each.type} [ zeroinitializer, %entry ], "
-            f"[ %{each.name}.next, %step ]"
-            for each in held
+            f"  %{name} = phi {dot.sum_vector} [ zeroinitializer, %entry ], [ %{name}.next, %step ]"
+            for name in held
         ),
-        f"  %a.offset = mul i64 %at, {row_bytes}",
+        f"  %a.offset = mul i64 %at, {4 * tile.rows}",
         "  %a.step = getelementptr i8, ptr %a, i64 %a.offset",
-        f"  %b.offset = mul i64 %at, {column_bytes}",
+        f"  %b.offset = mul i64 %at, {4 * tile.columns}",
         "  %b.step = getelementptr i8, ptr %b, i64 %b.offset",
-        *step(tile),
+        *_step(tile),
         "  %next = add i64 %at, 1",
         f"  %more = icmp ult i64 %next, {tile.steps}",
         "  br i1 %more, label %step, label %end",
@@ -226,93 +245,61 @@ def _source(tile: DotTile) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Held:
-    """A variable that lives through all steps."""
-
-    name: str
-    type: str
-
-
-_VECTORS = {"int32": "<16 x i32>", "float32": "<16 x float>"}
-_DECLARATIONS = {
-    INT8: (
-        "declare <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32>, <16 x i32>, <16 x i32>)",
-        "declare <16 x i32> @llvm.masked.load.v16i32.p0(ptr, i32, <16 x i1>, <16 x i32>)",
-    ),
-    BFLOAT16: (
-        "declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512("
-        "<16 x float>, <32 x bfloat>, <32 x bfloat>)",
-    ),
-}
-
-
-def _byte_step(tile: DotTile) -> Iterator[str]:
-    dot = "call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32>"
-    signs = _splat(0x80808080 - 2**32)
-    mask = ", ".join(f"i1 {int(row < tile.rows)}" for row in range(LANES))
-    yield (
-        "  %rows = call <16 x i32> @llvm.masked.load.v16i32.p0(ptr %a.step, i32 4, "
-        f"<16 x i1> <{mask}>, <16 x i32> zeroinitializer)"
-    )
-    yield f"  %offsets.next = {dot} %offsets, <16 x i32> {signs}, <16 x i32> %rows)"
+def _step(tile: DotTile) -> Iterator[str]:
+    """Add one group of products to every sum."""
+    dot, operands = tile.dot, tile.dot.operand_vector
+    multiply = f"call {dot.sum_vector} @{dot.instruction}({dot.sum_vector}"
+    signs = _splat(_SIGNS)
+    if dot.is_unsigned:
+        mask = ", ".join(f"i1 {int(row < tile.rows)}" for row in range(LANES))
+        yield (
+            f"  %rows = call {_BITS} @llvm.masked.load.v16i32.p0(ptr %a.step, i32 4, "
+            f"<16 x i1> <{mask}>, {_BITS} zeroinitializer)"
+        )
+        yield f"  %offsets.next = {multiply} %offsets, {operands} {signs}, {operands} %rows)"
     for vector in range(tile.vectors):
-        yield from _load(f"signed{vector}", "<16 x i32>", "%b.step", 4 * LANES * vector)
-        yield f"  %column{vector} = xor <16 x i32> %signed{vector}, {signs}"
+        yield from _load(f"bits{vector}", _BITS, "%b.step", 4 * LANES * vector)
+        if dot.is_unsigned:
+            yield f"  %column{vector} = xor {_BITS} %bits{vector}, {signs}"
+        else:
+            yield f"  %column{vector} = bitcast {_BITS} %bits{vector} to {operands}"
     for row in range(tile.rows):
-        yield from _broadcast_row(row)
+        # Repeated in all lanes, which the instruction can do itself.
+        yield from _load(f"group{row}", "i32", "%a.step", 4 * row)
+        yield f"  %first{row} = insertelement {_BITS} poison, i32 %group{row}, i64 0"
+        yield (
+            f"  %repeated{row} = shufflevector {_BITS} %first{row}, {_BITS} poison, "
+            f"{_BITS} zeroinitializer"
+        )
+        yield f"  %row{row} = bitcast {_BITS} %repeated{row} to {operands}"
         for vector in range(tile.vectors):
             name = f"%sum{row}.{vector}"
-            yield (
-                f"  {name}.next = {dot} {name}, <16 x i32> %column{vector}, <16 x i32> %row{row})"
-            )
-
-
-def _bfloat16_step(tile: DotTile) -> Iterator[str]:
-    pairs = "<32 x bfloat>"
-    dot = "call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>"
-    for vector in range(tile.vectors):
-        yield from _load(f"column{vector}", pairs, "%b.step", 4 * LANES * vector)
-    for row in range(tile.rows):
-        yield from _broadcast_row(row)
-        yield f"  %pairs{row} = bitcast <16 x i32> %row{row} to {pairs}"
-        for vector in range(tile.vectors):
-            name = f"%sum{row}.{vector}"
-            yield f"  {name}.next = {dot} {name}, {pairs} %pairs{row}, {pairs} %column{vector})"
+            factors = f"{operands} %column{vector}, {operands} %row{row}"
+            yield f"  {name}.next = {multiply} {name}, {factors})"
 
 
 def _end(tile: DotTile) -> Iterator[str]:
     """Add the sums to C; of bytes, without what the offset has added to each row."""
-    vector_type = _VECTORS[tile.dot.sums]
-    add = "fadd" if tile.dot is BFLOAT16 else "add"
+    vector_type = tile.dot.sum_vector
+    add = "fadd" if tile.dot.sums == "float32" else "add"
     for row in range(tile.rows):
         yield f"  %c.row{row} = mul i32 %c_row, {row}"
-        if tile.dot is INT8:
+        if tile.dot.is_unsigned:
             yield (
-                f"  %offset{row} = shufflevector <16 x i32> %offsets.next, <16 x i32> poison, "
-                f"<16 x i32> {_splat(row)}"
+                f"  %offset{row} = shufflevector {_BITS} %offsets.next, {_BITS} poison, "
+                f"{_BITS} {_splat(row)}"
             )
         for vector in range(tile.vectors):
             at = f"{row}.{vector}"
             result = f"%sum{at}.next"
-            if tile.dot is INT8:
-                yield f"  %exact{at} = sub <16 x i32> {result}, %offset{row}"
+            if tile.dot.is_unsigned:
+                yield f"  %exact{at} = sub {_BITS} {result}, %offset{row}"
                 result = f"%exact{at}"
             yield f"  %c.at{at} = add i32 %c.row{row}, {LANES * vector}"
             yield f"  %c.to{at} = getelementptr i32, ptr %c, i32 %c.at{at}"
             yield f"  %c.old{at} = load {vector_type}, ptr %c.to{at}, align 4"
             yield f"  %c.new{at} = {add} {vector_type} %c.old{at}, {result}"
             yield f"  store {vector_type} %c.new{at}, ptr %c.to{at}, align 4"
-
-
-def _broadcast_row(row: int) -> Iterator[str]:
-    """Load a row's group of factors and repeat it in all lanes, which the instruction can do."""
-    yield from _load(f"group{row}", "i32", "%a.step", 4 * row)
-    yield f"  %first{row} = insertelement <16 x i32> poison, i32 %group{row}, i64 0"
-    yield (
-        f"  %row{row} = shufflevector <16 x i32> %first{row}, <16 x i32> poison, "
-        "<16 x i32> zeroinitializer"
-    )
 
 
 def _load(name: str, kind: str, base: str, offset_bytes: int) -> Iterator[str]:

@@ -7,7 +7,9 @@ from typing import Any
 import tvm
 
 from schedules.space.contraction import Contraction, Role, find_contraction
-from schedules.space.rules import Rule
+from schedules.space.moves import divisors, grouped
+from schedules.space.register_tile import CHAINS
+from schedules.space.rules import Rule, applicable
 from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops
 from schedules.space.vector_unit import VectorUnit, vector_unit
 from schedules.target import Target
@@ -17,10 +19,7 @@ _MOST_ROWS = 256
 _LEAST_STEPS = 4
 """Of the sum, each as long as a vector: at the end the lanes are added up one by one."""
 _TILES = 3
-# See `schedules.space.register_tile`.
-_CHAINS = 8
 _MAX_SIDE = 16
-_MOST_TILES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class _Tile:
     def step_cycles(self) -> float:
         """Cycles of one step of the sum, over the elements: one load or multiply-add in each."""
         elements = self.rows * self.columns
-        return max(_CHAINS, elements, self.rows + self.columns) / elements
+        return max(CHAINS, elements, self.rows + self.columns) / elements
 
 
 def lane_sums(target: Target) -> Any:
@@ -57,7 +56,11 @@ def lane_sums(target: Target) -> Any:
         tiles = sorted(_tiles(found, unit), key=lambda tile: tile.step_cycles)
         return [
             sch,
-            *(_scheduled(sch.copy(), block, found, tile, lanes) for tile in tiles[:_TILES]),
+            *applicable(
+                sch,
+                tiles[:_TILES],
+                lambda design, tile: _schedule(design, block, found, tile, lanes),
+            ),
         ]
 
     return Rule(apply)
@@ -97,17 +100,17 @@ def _is_one_axis(found: Contraction, role: Role) -> bool:
 
 def _tiles(found: Contraction, unit: VectorUnit) -> Iterator[_Tile]:
     """Tiles that divide the output and fit the registers, with a vector of each operand."""
-    for rows in _divisors(found.extent(Role.ROW)):
-        for columns in _divisors(found.extent(Role.COLUMN)):
+    heights, widths = (
+        [side for side in divisors(found.extent(role)) if side <= _MAX_SIDE]
+        for role in (Role.ROW, Role.COLUMN)
+    )
+    for rows in heights:
+        for columns in widths:
             if rows * columns + min(rows, columns) + 1 <= unit.registers:
                 yield _Tile(rows=rows, columns=columns)
 
 
-def _divisors(extent: int) -> list[int]:
-    return [part for part in range(1, _MAX_SIDE + 1) if extent % part == 0]
-
-
-def _scheduled(sch: Any, block: Any, found: Contraction, tile: _Tile, lanes: int) -> Any:
+def _schedule(sch: Any, block: Any, found: Contraction, tile: _Tile, lanes: int) -> None:
     last = found.places(Role.SUM)[-1]
     _, lane = sch.split(sch.get_loops(block)[last], [None, lanes])
     partial = sch.rfactor(lane, len(sch.get(block).writes[0].region))
@@ -127,7 +130,6 @@ def _scheduled(sch: Any, block: Any, found: Contraction, tile: _Tile, lanes: int
     sch.annotate(partial, SCHEDULED, TILED)
     for done in (block, sch.get_sblock("root")):
         sch.annotate(done, SCHEDULED, STAGE)
-    return sch
 
 
 def _tile_output(sch: Any, block: Any, found: Contraction, tile: _Tile) -> list[Any]:
@@ -141,8 +143,8 @@ def _tile_output(sch: Any, block: Any, found: Contraction, tile: _Tile) -> list[
     sch.reorder(*of_role[Role.BATCH], *of_role[Role.ROW], *of_role[Role.COLUMN])
     rows, row = sch.split(sch.fuse(*of_role[Role.ROW]), [None, tile.rows])
     columns, column = sch.split(sch.fuse(*of_role[Role.COLUMN]), [None, tile.columns])
-    row_tasks, rows = sch.split(rows, sch.sample_perfect_tile(rows, 2, _MOST_TILES))
-    column_tasks, columns = sch.split(columns, sch.sample_perfect_tile(columns, 2, _MOST_TILES))
+    row_tasks, rows = grouped(sch, rows, 2)
+    column_tasks, columns = grouped(sch, columns, 2)
     sch.reorder(row_tasks, column_tasks, columns, rows, row, column, lane)
     tasks = sch.fuse(*of_role[Role.BATCH], row_tasks, column_tasks)
     sch.parallel(tasks)

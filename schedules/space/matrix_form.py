@@ -9,11 +9,9 @@ from tvm import tirx
 from schedules.space import dot_tile
 from schedules.space.axis_roles import drop_unit_axes, index_dtype, index_map
 from schedules.space.contraction import Role, find_contraction
+from schedules.space.moves import grouped
 from schedules.space.sketch import Pack, Sketch
 from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, parallel_stage
-
-# Tiles in the innermost block: more than fit into a cache at any size.
-_MOST_TILES = 512
 
 
 class MatrixForm:
@@ -155,12 +153,8 @@ class MatrixForm:
         columns, column = sch.split(columns, [None, tile.columns])
         # A task that copies its own panels does it once for all of its rows.
         parts = 2 if self._sketch.pack is Pack.BY_TASK else 3
-        row_tasks, *row_outer, row_inner = sch.split(
-            rows, sch.sample_perfect_tile(rows, parts, _MOST_TILES)
-        )
-        column_tasks, column_block = sch.split(
-            columns, sch.sample_perfect_tile(columns, 2, _MOST_TILES)
-        )
+        row_tasks, *row_outer, row_inner = grouped(sch, rows, parts)
+        column_tasks, column_block = grouped(sch, columns, 2)
         outer = [row_tasks, column_tasks, *phase, *row_outer, column_block, row_inner]
         # What decides whether a product is zero is unrolled, so that its code is dropped if it is.
         sums = [*conditions, *(loop for loop in sums if loop not in conditions)]

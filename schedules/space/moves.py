@@ -8,6 +8,9 @@ from tvm.s_tir import ScheduleError
 
 from schedules.space.structure import Block, blocks_of, describe
 
+# Tiles in the innermost block: more than fit into a cache at any size.
+_MOST_TILES = 512
+
 
 def is_untouched(schedule: Any, blocks: Sequence[Block]) -> bool:
     """Whether no rule has changed a loop yet."""
@@ -67,6 +70,11 @@ def choice(schedule: Any, values: Sequence[int]) -> Any:
     """Sample one of some values, each as likely."""
     share = 1.0 / len(values)
     return schedule.sample_categorical(list(values), [share] * len(values))
+
+
+def grouped(schedule: Any, loop: Any, parts: int) -> list[Any]:
+    """Split a loop over tiles to nested groups of them, of sampled sizes."""
+    return list(schedule.split(loop, schedule.sample_perfect_tile(loop, parts, _MOST_TILES)))
 
 
 def divisors(number: int) -> list[int]:

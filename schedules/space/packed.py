@@ -1,6 +1,5 @@
 """Contractions as matrix products with packed operands and register tiles."""
 
-import logging
 from math import ceil
 from typing import Any
 
@@ -10,11 +9,10 @@ from tvm.s_tir import meta_schedule
 from schedules.space.axis_roles import contraction_in, separate_axes
 from schedules.space.contraction import is_product
 from schedules.space.matrix_form import MatrixForm
+from schedules.space.rules import applicable
 from schedules.space.sketch import Sketch, dot_of, dot_sketches, sketches
 from schedules.space.stage import SCHEDULED, TILED
 from schedules.space.vector_unit import vector_unit
-
-_log = logging.getLogger(__name__)
 
 _MOST_DESIGNS = 16
 
@@ -50,7 +48,8 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         most = _MOST_DESIGNS ** (1 / products)
         few = chosen[:: ceil(len(chosen) / most)]
         untouched = [sch] if sums == 1 else []
-        return [*untouched, *_scheduled_all(sch, block, few)] or [sch]
+        packed = applicable(sch, few, lambda design, sketch: _schedule(design, block, sketch))
+        return [*untouched, *packed] or [sch]
 
     def clone(self) -> Any:
         """Return a rule for another context."""
@@ -67,24 +66,9 @@ def _count_sums(sch: Any) -> tuple[int, int]:
     return sum(block.init is not None for block in blocks), max(1, products)
 
 
-def _scheduled_all(sch: Any, block: Any, chosen: list[Sketch]) -> list[Any]:
-    """Schedule by each sketch; one that TVM's primitives refuse is no part of the space."""
-    done = []
-    for sketch in chosen:
-        try:
-            done.append(_scheduled(sch.copy(), block, sketch))
-        except Exception as error:
-            _log.info(
-                "A sketch does not apply to this program",
-                extra={"action": "sketch_refused", "sketch": sketch, "error": str(error)[-300:]},
-            )
-    return done
-
-
-def _scheduled(sch: Any, block: Any, sketch: Sketch) -> Any:
+def _schedule(sch: Any, block: Any, sketch: Sketch) -> None:
     separate_axes(sch, block)
     form = MatrixForm(sch, block, sketch)
     form.read_operands()
     form.fuse_axes()
     form.tile()
-    return sch

@@ -9,7 +9,7 @@ from schedules.space.vector_unit import NARROWEST_BITS, VectorUnit
 # fewer sums than this at a time leave the unit idle.
 # Source: Fog, Instruction tables; Low et al., Analytical Modeling Is Enough for High-Performance
 # BLIS, 2016, section 4.
-_CHAINS = 8
+CHAINS = 8
 _MAX_ROWS = 16
 _MAX_VECTORS = 6
 
@@ -82,5 +82,5 @@ def cycles(tile: RegisterTile, rows: int, columns: int) -> float:
     """Estimate the cycles of one step of the sum over the whole matrix."""
     multiplications = tile.rows * tile.vectors
     loads = tile.rows + tile.vectors
-    step = max(float(_CHAINS), multiplications + 0.1 * loads, 1.0 * loads)
+    step = max(float(CHAINS), multiplications + 0.1 * loads, 1.0 * loads)
     return ceil(rows / tile.rows) * ceil(columns / tile.columns) * step

@@ -1,13 +1,34 @@
 """The two shapes in which TVM takes a rule and a mutator written in Python."""
 
-from collections.abc import Callable
-from typing import Any
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 import tvm
 from tvm.s_tir import meta_schedule
 
 Apply = Callable[[Any, Any], list[Any]]
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+def applicable(sch: Any, choices: Iterable[T], schedule: Callable[[Any, T], None]) -> list[Any]:
+    """Schedule a copy by each choice; one that TVM's primitives refuse is no part of the space."""
+    done = []
+    for choice in choices:
+        design = sch.copy()
+        try:
+            schedule(design, choice)
+        except Exception as error:
+            _log.info(
+                "A design does not apply to this program",
+                extra={"action": "design_refused", "design": choice, "error": str(error)[-300:]},
+            )
+        else:
+            done.append(design)
+    return done
 
 
 @tvm.ir.utils.derived_object

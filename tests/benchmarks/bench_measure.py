@@ -137,7 +137,7 @@ def _again(final: Callable[[], dict[str, Any]], speed: float | None) -> dict[str
 
 def _speed_change(found: dict[str, Any], speed: float | None) -> float:
     later = found[CORE_SPEED]
-    return abs(later / speed - 1) if later and speed else 0.0
+    return abs(_change(speed, later)) if later and speed else 0.0
 
 
 def _in_turns(final: Callable[[], dict[str, Any]]) -> dict[str, float]:
@@ -222,7 +222,7 @@ def report(
     ]
     errors = [abs(_error(item)) for item in alike]
     shifts = [abs(_shift(item)) for _, item in found]
-    stock_shifts = [abs(_stock_shift(item)) for _, item in found]
+    stock_shifts = [abs(shift) for _, item in found if (shift := _stock_shift(item)) is not None]
     races = [won for _, item in found for won in item["races"]]
     publish(
         "bench-measure",
@@ -252,7 +252,7 @@ def report(
             "published_error_median": median(errors) if errors else None,
             "published_error_max": max(errors, default=None),
             "noise_shift": max(shifts),
-            "stock_noise_shift": max(stock_shifts),
+            "stock_noise_shift": max(stock_shifts, default=None),
             "faulty_lost": faulty["candidates"]
             - faulty["measured"]
             - sum(faulty["expected"].values()),
@@ -346,16 +346,18 @@ def _shift(item: dict[str, Any]) -> float:
     return _change(item["noisy"]["alone"], item["noisy"]["beside"])
 
 
-def _stock_shift(item: dict[str, Any]) -> float:
-    return _change(item["stock_calm"]["run_secs"][0], item["stock_noisy"]["run_secs"][0])
+def _stock_shift(item: dict[str, Any]) -> float | None:
+    """Return None where stock's runner could not time its candidate."""
+    [calm], [noisy] = item["stock_calm"]["run_secs"], item["stock_noisy"]["run_secs"]
+    return _change(calm, noisy) if calm and noisy else None
 
 
 def _change(before: float, after: float) -> float:
     return after / before - 1
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:+.2f} %"
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:+.2f} %"
 
 
 def _geomean(values: Sequence[float]) -> float:

@@ -89,9 +89,10 @@ def interleave(entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> 
     """
     race = _Race(entries, deadline_secs, watch)
     race.run()
+    conditions = {"noise": race.noise.value, **race.core_speed()}
     for entry in entries:
         entry.run_secs = race.run_secs(entry.place)
-        entry.note({"noise": race.noise.value, **race.core_speed()})
+        entry.note(conditions)
 
 
 @dataclass(frozen=True, kw_only=True)

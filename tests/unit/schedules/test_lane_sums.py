@@ -7,18 +7,11 @@ from tvm import te
 from tvm.s_tir import Schedule
 
 from schedules import trace as traces
-from schedules import verify
-from schedules.detect import native_target
 from schedules.ir import module_of, workload_from_call
 from schedules.operators import find_operator
 from schedules.space.contraction import find_contraction
 from schedules.space.lane_sums import lane_sums
-from schedules.target import Target
-
-NATIVE = native_target()
-NEON = Target.parse(
-    {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "neoverse-n1", "num-cores": 4}
-)
+from tests.unit.schedules.test_packed import NATIVE, NEON, check
 
 
 def workload_of(op, sizes, dtype="float32"):
@@ -53,17 +46,9 @@ def designs_of(module, target):
 )
 def test_designs_compute_what_the_reference_does(op, sizes):
     workload = workload_of(op, sizes)
-    inputs = verify.random_inputs(workload.tensors, seed=3)
-    expected = verify.reference_outputs(workload, inputs)
-    designs = designs_of(module_of(workload), NATIVE)
-    assert designs
-    for design in designs:
-        canonical = traces.canonical_trace(design.trace)
-        again = traces.replay(canonical, module_of(workload))
-        buffers = [tvm.runtime.tensor(value) for value in inputs]
-        traces.build(again.mod, tvm.target.Target(NATIVE.as_dict()))["main"](*buffers)
-        output = verify.compare(workload, [buffers[-1].numpy()], expected, "numpy")
-        assert output.passed, design.trace
+    module = module_of(workload)
+    designs = [traces.canonical_trace(design.trace) for design in designs_of(module, NATIVE)]
+    check(workload, [traces.replay(trace, module) for trace in designs])
 
 
 def test_batches_are_tasks_of_their_own():

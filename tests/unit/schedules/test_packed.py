@@ -124,12 +124,16 @@ def test_samples_are_exact_for_the_extremes_of_int8():
 
 
 def check_samples(workload, inputs=None):
+    check(workload, samples(workload, NATIVE, 2), inputs)
+
+
+def check(workload, schedules, inputs=None):
+    """Run schedules and compare what they compute with the reference."""
     target = tvm.target.Target(NATIVE.as_dict())
     inputs = inputs or verify.random_inputs(workload.tensors, seed=3)
     expected = verify.reference_outputs(workload, inputs)
-    found = samples(workload, NATIVE, 2)
-    assert found
-    for schedule in found:
+    assert schedules
+    for schedule in schedules:
         buffers = [tvm.runtime.tensor(value) for value in inputs]
         traces.build(schedule.mod, target)["main"](*buffers)
         output = verify.compare(workload, [buffers[-1].numpy()], expected, "numpy")
