@@ -27,7 +27,7 @@ _CUDA_NAMES = ("wmma_", "mma_", "dp4a")
 # By their names in traces, the modules of our own intrinsics, which hold the parameters of a tile.
 _TILES: Mapping[str, str] = MappingProxyType(
     {
-        "tunesmith.wgmma_": "schedules.space.warpgroup_tile",
+        "tunesmith.wgmma_": "schedules.space.warpgroup_intrinsic",
         "tunesmith.dot_": "schedules.space.dot_tile",
     }
 )

@@ -164,7 +164,12 @@ def _reduction_length(workload: Workload) -> float:
 
 def _random(tensor: TensorSpec, generator: np.random.Generator, distinct: int | None) -> np.ndarray:
     drawn = tensor.elements if distinct is None else min(distinct, tensor.elements)
-    return np.resize(_draw(tensor, generator, drawn), tensor.shape)
+    values = _draw(tensor, generator, drawn)
+    return (
+        values.reshape(tensor.shape)
+        if drawn == tensor.elements
+        else np.resize(values, tensor.shape)
+    )
 
 
 def _draw(tensor: TensorSpec, generator: np.random.Generator, count: int) -> np.ndarray:

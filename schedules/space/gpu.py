@@ -12,7 +12,7 @@ from schedules.space.tensor_core import (
     tensor_core_postprocs,
     tensor_core_rules,
 )
-from schedules.space.warpgroup import has_tile, reaches, warpgroup_product
+from schedules.space.warpgroup import has_tile, reaches, warpgroup_contraction
 from schedules.target import Target
 
 _CHOICE_SHARE = 0.5
@@ -22,10 +22,10 @@ def gpu(target: Target) -> Any:
     """Return the rules of a ``cuda`` target from sm_80 on.
 
     A program that memory bounds is scheduled as a whole, by `schedules.space.gpu_streaming`. In
-    others matrix products are tiled by `schedules.space.warpgroup` where the target has its
+    others contractions are tiled by `schedules.space.warpgroup` where the target has its
     instructions, and what is left is TVM's, with tensor cores.
     """
-    products = [warpgroup_product()] if reaches(target) else []
+    products = [warpgroup_contraction()] if reaches(target) else []
     stock = [Where(_is_open, rule) for rule in tensor_core_rules()]
     return meta_schedule.space_generator.PostOrderApply(
         sch_rules=[gpu_streaming(target), *products, *stock],

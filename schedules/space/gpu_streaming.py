@@ -7,6 +7,7 @@ One rule schedules a whole program without contractions, at its last block:
 - with reductions along contiguous memory a block of threads takes one row, or a few short ones.
   What several stages of a row need stays in shared memory, so that each input is read once; sums
   are taken across threads; what is one number for each row each thread computes for itself.
+  A sum reads inputs in vectors, through registers.
 
 How many threads work together, on vectors of which width, and whether inputs that are read twice
 are kept in shared memory, is sampled. A reduction across contiguous memory is left to TVM's rules.
@@ -15,7 +16,8 @@ Source: the shape of a row's stages is that of TVM's zero-search rule for genera
 its parameters are decisions, inputs are kept, and memory is accessed in vectors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -36,6 +38,7 @@ from schedules.space.structure import Block, blocks_of, describe, has_contractio
 from schedules.target import Target
 
 _THREADS = (64, 128, 256, 512, 1024)
+_WARP = 32
 _UNROLLED = (1, 2, 4)
 _VECTOR_BYTES = 16
 _WIDEST = 8
@@ -44,6 +47,8 @@ _SHORT_ROW = 1024
 _ROWS_TOGETHER = (1, 2, 4, 8)
 _SHARED_BYTES = 48 * 1024
 """What a block of threads has without asking for more."""
+_UNROLLED_STEPS = 128
+"""So many terms of a sum are written out, so that their loads are all on their way at once."""
 _KEPT = "shared"
 _OWN = "local"
 
@@ -67,25 +72,28 @@ class _Scheduler:
             return [schedule]
         found = []
         for keep in (False, True):
-            design = schedule.copy()
-            inline_cheap(design, again=False)
-            try:
-                done = self._scheduled(design, keep=keep)
-            except ScheduleError:
-                continue
-            if done:
-                design.annotate(design.get_sblock("root"), SCHEDULED, STAGE)
-                found.append(design)
+            # What vectors cannot be read of may still be summed one by one.
+            for wide in (True, False):
+                design = schedule.copy()
+                inline_cheap(design, again=False)
+                try:
+                    done = self._scheduled(design, keep=keep, wide=wide)
+                except ScheduleError:
+                    continue
+                if done:
+                    design.annotate(design.get_sblock("root"), SCHEDULED, STAGE)
+                    found.append(design)
+                break
         return found or [schedule]
 
-    def _scheduled(self, schedule: Any, *, keep: bool) -> bool:
+    def _scheduled(self, schedule: Any, *, keep: bool, wide: bool) -> bool:
         """Schedule all blocks; return False where that is nothing, or nothing new."""
         blocks = blocks_of(schedule)
         reductions = [item for item in blocks if item.is_reduction]
         if not all(map(runs_along, reductions)):
             return False
         if reductions:
-            return self._rows(schedule, blocks, keep=keep)
+            return self._rows(schedule, blocks, keep=keep, wide=wide)
         if keep:
             return False
         for item in blocks:
@@ -109,7 +117,7 @@ class _Scheduler:
 
     # --- rows ------------------------------------------------------------------------------------
 
-    def _rows(self, schedule: Any, blocks: Sequence[Block], *, keep: bool) -> bool:
+    def _rows(self, schedule: Any, blocks: Sequence[Block], *, keep: bool, wide: bool) -> bool:
         """All stages of a row in one block of threads; return False where that does not fit."""
         depth = min(item.kinds.count("spatial") for item in blocks if item.is_reduction)
         spatial = blocks[-1].extents[:depth]
@@ -123,45 +131,74 @@ class _Scheduler:
         if (keep and not kept) or row_bytes > _SHARED_BYTES:
             return False
         copies = [_copied(schedule, blocks, buffer) for buffer in kept]
+        vectors = _read_by_vectors(schedule, blocks) if wide and not keep else {}
         for item in blocks:
             if item.is_reduction:
                 fused_reduction(schedule, schedule.get_sblock(item.name))
-        lanes = choice(schedule, _common_widths((*copies, *blocks), depth))
-        threads = choice(schedule, [count for count in self._threads if count <= max(64, columns)])
+        lanes = choice(schedule, _common_widths((*copies, *blocks), depth, sums=bool(vectors)))
+        counts = (_WARP, *self._threads)
+        threads = choice(schedule, [count for count in counts if count <= max(64, columns)])
         together = [1]
-        if columns < _SHORT_ROW:
+        if columns < _SHORT_ROW or all(_is_scalar(item, depth) for item in blocks[:-1]):
             most = _SHARED_BYTES // max(1, row_bytes)
             together = [count for count in _ROWS_TOGETHER if rows % count == 0 and count <= most]
         sink = schedule.get_sblock(blocks[-1].name)
         row = _bound_rows(schedule, schedule.get_loops(sink)[:depth], together)
+        spread = _Spread(row=row, depth=depth, threads=threads, lanes=lanes, vectors=vectors)
         for item in (*reversed(blocks[:-1]), *reversed(copies)):
             stage = schedule.get_sblock(item.name)
             schedule.compute_at(stage, row, preserve_unit_loops=True)
-            self._stage(schedule, item, row, depth, threads, lanes)
-            is_scalar = not item.is_reduction and len(item.extents) == depth
-            schedule.set_scope(stage, 0, _OWN if is_scalar else _KEPT)
-        self._stage(schedule, blocks[-1], row, depth, threads, lanes)
+            spread.over_threads(schedule, item)
+            is_own = not item.is_reduction and len(item.extents) == depth
+            schedule.set_scope(stage, 0, _OWN if is_own else _KEPT)
+        spread.over_threads(schedule, blocks[-1])
         return True
 
-    def _stage(
-        self, schedule: Any, facts: Block, row: Any, depth: int, threads: Any, lanes: Any
-    ) -> None:
-        """Spread one stage of a row over the threads."""
-        block = schedule.get_sblock(facts.name)
-        own = _loops_below(schedule, block, row)
+
+@dataclass(frozen=True, kw_only=True)
+class _Spread:
+    """How the stages of a row are spread over a block of threads.
+
+    Attributes
+    ----------
+    row : loop
+        Of the rows; what is inside belongs to one of them.
+    depth : int
+        Iterators of a row's place.
+    threads, lanes : expression
+        Sampled.
+    vectors : Mapping[str, sequence of block]
+        For each sum, the copies of its inputs in registers.
+    """
+
+    row: Any
+    depth: int
+    threads: Any
+    lanes: Any
+    vectors: Mapping[str, Sequence[Any]]
+
+    def over_threads(self, schedule: Any, facts: Block) -> None:
+        """Spread one stage."""
+        own = _loops_below(schedule, schedule.get_sblock(facts.name), self.row)
         if facts.is_reduction:
-            inner, thread = schedule.split(own[-1], [None, threads])
-            schedule.reorder(thread, inner)
+            self._sum(schedule, own[-1], self.vectors.get(facts.name, ()))
+        elif len(facts.extents) > self.depth:
+            loop = schedule.fuse(*own) if len(own) > 1 else own[0]
+            _, thread, lane = schedule.split(loop, [None, self.threads, self.lanes])
             schedule.bind(thread, "threadIdx.x")
-            schedule.annotate(inner, "pragma_auto_unroll_max_step", 16)
-            schedule.annotate(inner, "pragma_unroll_explicit", 1)
-            return
-        if len(facts.extents) == depth:
-            return
-        loop = schedule.fuse(*own) if len(own) > 1 else own[0]
-        _, thread, lane = schedule.split(loop, [None, threads, lanes])
+            schedule.vectorize(lane)
+
+    def _sum(self, schedule: Any, loop: Any, copies: Sequence[Any]) -> None:
+        """Each thread sums its vectors, then all threads sum what they have."""
+        lanes = self.lanes if copies else 1
+        inner, thread, lane = schedule.split(loop, [None, self.threads, lanes])
+        schedule.reorder(thread, inner, lane)
         schedule.bind(thread, "threadIdx.x")
-        schedule.vectorize(lane)
+        for copy in copies:
+            schedule.compute_at(copy, inner, preserve_unit_loops=True)
+            schedule.vectorize(schedule.get_loops(copy)[-1])
+        schedule.annotate(inner, "pragma_auto_unroll_max_step", _UNROLLED_STEPS)
+        schedule.annotate(inner, "pragma_unroll_explicit", 1)
 
 
 def _loops_below(schedule: Any, block: Any, loop: Any) -> list[Any]:
@@ -187,7 +224,7 @@ def _bound_rows(schedule: Any, loops: Sequence[Any], together: Sequence[int]) ->
 
 
 def _kept_inputs(blocks: Sequence[Block], elements: int) -> list[Any]:
-    """Inputs as large as the whole that several stages read, or a sum, which takes no vectors."""
+    """Inputs as large as the whole that several stages read."""
     written = [buffer for item in blocks for buffer in item.writes]
     found: list[Any] = []
     for item in blocks:
@@ -195,8 +232,7 @@ def _kept_inputs(blocks: Sequence[Block], elements: int) -> list[Any]:
             known = any(map(buffer.same_as, (*written, *found)))
             if known or prod(map(int, buffer.ty.shape)) != elements:
                 continue
-            readers = [other for other in blocks if any(map(buffer.same_as, other.reads))]
-            if len(readers) > 1 or item.is_reduction:
+            if sum(any(map(buffer.same_as, other.reads)) for other in blocks) > 1:
                 found.append(buffer)
     return found
 
@@ -209,6 +245,32 @@ def _copied(schedule: Any, blocks: Sequence[Block], buffer: Any) -> Block:
     place = next(place for place, region in enumerate(regions) if region.source.same_as(buffer))
     copy = schedule.cache_read(reader, place, _KEPT)
     return describe(schedule.get(copy))
+
+
+def _read_by_vectors(schedule: Any, blocks: Sequence[Block]) -> dict[str, list[Any]]:
+    """Read the inputs of sums through registers; return the copies of each sum that has some.
+
+    Only where the last iterator of a sum walks along memory: its vectors lie side by side.
+    """
+    written = [buffer for item in blocks for buffer in item.writes]
+    found: dict[str, list[Any]] = {}
+    for item in blocks:
+        if not item.is_reduction or item.contiguous != len(item.extents) - 1:
+            continue
+        block = schedule.get_sblock(item.name)
+        places = [
+            place
+            for place, region in enumerate(schedule.get(block).reads)
+            if not any(map(region.source.same_as, written))
+        ]
+        if places:
+            found[item.name] = [schedule.cache_read(block, place, _OWN) for place in places]
+    return found
+
+
+def _is_scalar(facts: Block, depth: int) -> bool:
+    """Whether a stage writes one number for each row."""
+    return facts.kinds.count("spatial") == depth
 
 
 def _bytes(buffer: Any) -> int:
@@ -227,7 +289,9 @@ def _widths(facts: Block) -> set[int]:
     return {size for size in sizes if size <= most and size & (size - 1) == 0}
 
 
-def _common_widths(stages: Sequence[Block], depth: int) -> list[int]:
-    """Widths that all stages allow which have an axis besides the rows, and sum nothing."""
-    wide = [item for item in stages if not item.is_reduction and len(item.extents) > depth]
+def _common_widths(stages: Sequence[Block], depth: int, *, sums: bool) -> list[int]:
+    """Widths that all stages allow which have an axis besides the rows; sums count if they do."""
+    wide = [
+        item for item in stages if len(item.extents) > depth and (sums or not item.is_reduction)
+    ]
     return sorted(set.intersection(*map(_widths, wide))) if wide else [1]

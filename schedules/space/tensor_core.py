@@ -4,12 +4,14 @@ TVM has wmma intrinsics for float16 and int8 only; its code generator knows the 
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import tvm
 from tvm import tirx
-from tvm.s_tir import TensorIntrin, meta_schedule
+from tvm.s_tir import SBlockRealize, TensorIntrin, meta_schedule
 from tvm.s_tir.meta_schedule.schedule_rule import MultiLevelTilingTensorCore, ReuseType
+from tvm.tirx.analysis import undefined_vars
 
 from schedules.errors import InputError
 from schedules.ir import objects
@@ -54,7 +56,7 @@ def tensor_core_postprocs() -> list[Any]:
 
 @tvm.ir.utils.derived_object
 class NarrowConditions(meta_schedule.postproc.PyPostproc):
-    """Reject wide vectors with a condition in them, as copies with padding have.
+    """Reject wide vectors with a condition that differs between their lanes, as padding may have.
 
     TVM vectorises the condition's indices too, and its CUDA code for more than four of them is not
     accepted by any compiler.
@@ -66,7 +68,7 @@ class NarrowConditions(meta_schedule.postproc.PyPostproc):
     def apply(self, sch: Any) -> bool:
         """Whether the schedule may be measured."""
         return not any(
-            _is_conditional(loop.body)
+            _has_conditions_on(loop.loop_var, loop.body)
             for loop in objects(sch.mod["main"].body)
             if isinstance(loop, tirx.For)
             and loop.kind == tirx.ForKind.VECTORIZED
@@ -78,12 +80,29 @@ class NarrowConditions(meta_schedule.postproc.PyPostproc):
         return NarrowConditions()
 
 
-def _is_conditional(body: Any) -> bool:
-    return any(
-        isinstance(node, tirx.Select)
-        or str(getattr(getattr(node, "op", None), "name", "")).endswith("if_then_else")
-        for node in objects(body)
-    )
+def _has_conditions_on(lane: Any, body: Any) -> bool:
+    """Whether a condition in a loop's body depends on its variable, directly or by a block's."""
+    nodes = list(objects(body))
+    moved = [lane]
+    for node in nodes:
+        if isinstance(node, SBlockRealize):
+            values = zip(node.block.iter_vars, node.iter_values, strict=True)
+            moved += [axis.var for axis, value in values if _uses(value, [lane])]
+    conditions = (condition for condition in map(_condition, nodes) if condition is not None)
+    return any(_uses(condition, moved) for condition in conditions)
+
+
+def _condition(node: Any) -> Any:
+    if isinstance(node, tirx.Select):
+        return node.condition
+    if str(getattr(getattr(node, "op", None), "name", "")).endswith("if_then_else"):
+        return node.args[0]
+    return None
+
+
+def _uses(expression: Any, variables: Sequence[Any]) -> bool:
+    used = undefined_vars(expression)
+    return any(one.same_as(other) for one in used for other in variables)
 
 
 @functools.cache

@@ -1,37 +1,67 @@
-"""One tile of a matrix product by Hopper's warp-group matrix instructions, as a tensor intrinsic.
+"""One tile of a contraction by Hopper's warp-group matrix instructions: its parameters, its CUDA.
 
-TVM has no intrinsics for ``wgmma``, whose operands lie in shared memory and whose results are
-spread over the registers of 128 threads. A whole tile of the output, with the whole sum, is one
-block here: ``C[rows, columns] = A[rows, depth] * B`` with C in shared memory, where epilogues find
-it. 256 threads copy slices of A and B by ``cp.async`` through a ring of stages and multiply them;
-until the results are there, C's own memory holds the ring.
+``wgmma`` multiplies operands in shared memory and leaves the sums in the registers of 128 threads.
+256 threads copy slices of both operands by ``cp.async`` through a ring of stages and multiply them.
+At the end the sums go to shared memory, where epilogues find them; until then the ring is there.
+
+Rows may be those of a matrix, or the points of an image: then each of them is summed over the taps
+of a window, whose inputs are gathered as the slices of one long sum (implicit GEMM).
 
 Source: NVIDIA, PTX ISA 8.x, "Asynchronous warpgroup level matrix instructions" (fragments, matrix
 descriptors, the 128-byte swizzle).
 """
 
-import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
+from types import MappingProxyType
 
-from tvm.backend.cuda.op import cuda_func_call
-from tvm.s_tir import TensorIntrin
-from tvm.script import tirx as T
+from schedules.workload import DTYPE_BYTES
 
 PREFIX = "tunesmith.wgmma_"
 THREADS = 256
-SLICE = 64
-"""How much of the sum one stage holds: 128 bytes, the span of the swizzle."""
+SLICE_BYTES = 128
+"""How much of the sum one stage holds: the span of the swizzle."""
 SHARED_BYTES = 227 * 1024
 """What a block of threads may have on Hopper."""
-_ALIGNMENT = 1024
+SUMS: Mapping[str, str] = MappingProxyType(
+    {"float16": "float32", "bfloat16": "float32", "int8": "int32"}
+)
+"""What operands of each type are summed in."""
+_ALIGNMENT_BYTES = 1024
 _PITCH_STEP = 32
-# Rows of floats that are apart by this modulo 32 banks meet no conflict.
+# Rows of four-byte numbers that are apart by this modulo 32 banks meet no conflict.
 _PITCH_OFFSET = 8
 _ROWS_OF_A_GROUP = 64
-_CUDA_TYPES = {"float16": ("half", "f16"), "bfloat16": ("nv_bfloat16", "bf16")}
+_ROWS_AT_ONCE = 32
+_CUDA_TYPES = {"float16": "half", "bfloat16": "nv_bfloat16", "int8": "int8_t"}
+_CUDA_SUMS = {"float32": "float", "int32": "int"}
+_INSTRUCTIONS = {
+    "float16": "k16.f32.f16.f16",
+    "bfloat16": "k16.f32.bf16.bf16",
+    "int8": "k32.s32.s8.s8",
+}
+_CONSTRAINTS = {"float32": "+f", "int32": "+r"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What each point along an axis sums over: taps, so many elements apart.
+
+    Attributes
+    ----------
+    taps, stride, dilation : int
+        Number of taps; elements from one point to the next, and from one tap to the next.
+    """
+
+    taps: int = 1
+    stride: int = 1
+    dilation: int = 1
+
+    def reach(self, points: int) -> int:
+        """Return how many elements so many points see."""
+        return (points - 1) * self.stride + (self.taps - 1) * self.dilation + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,39 +70,60 @@ class Tile:
 
     Attributes
     ----------
-    rows : int
-        A multiple of 128: 64, or several times that, for each of two warp groups.
+    points : tuple of int
+        Extents along the row axes: that of a matrix, or those of a batch of images. Their product
+        is a multiple of 128: 64, or several times that, for each of two warp groups.
     columns : int
         A multiple of 64, at most 256.
     depth : int
-        Length of the sum, a multiple of `SLICE`.
+        Length of the sum for each tap, a multiple of what one slice holds.
     stages : int
         Slices in the ring; those of two steps are in use, the others on their way.
     dtype : str
-        Of A and B: float16 or bfloat16. Sums are float32.
+        Of A and B: a key of `SUMS`.
     transposed : bool
         Whether B is ``[columns, depth]``, with the sum along contiguous memory, as A is; otherwise
-        ``[depth, columns]``.
+        ``[*taps, depth, columns]``, which halves alone may have.
+    windows : tuple of Window
+        One for each row axis.
     """
 
-    rows: int
+    points: tuple[int, ...]
     columns: int
     depth: int
     stages: int
     dtype: str
     transposed: bool
+    windows: tuple[Window, ...] = (Window(),)
 
     @property
     def name(self) -> str:
         """Of the intrinsic; says all parameters."""
         layout = "nt" if self.transposed else "nn"
-        sizes = f"{self.rows}x{self.columns}x{self.depth}"
-        return f"{PREFIX}{layout}_{self.dtype}_{sizes}_{self.stages}"
+        sizes = f"{'.'.join(map(str, self.points))}x{self.columns}x{self.depth}"
+        windows = [f"_{w.taps}.{w.stride}.{w.dilation}" for w in self.windows]
+        seen = "" if self.is_matrix else "".join(windows)
+        return f"{PREFIX}{layout}_{self.dtype}_{sizes}_{self.stages}{seen}"
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether rows are evenly apart, and each is summed once."""
+        return self.windows == (Window(),)
+
+    @property
+    def rows(self) -> int:
+        """Of the tile as a matrix."""
+        return prod(self.points)
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Of each window that has several."""
+        return tuple(window.taps for window in self.windows if window.taps > 1)
 
     @property
     def ring_bytes(self) -> int:
         """What the ring takes, with what aligning it may cost."""
-        return self.stages * (self.rows + self.columns) * 2 * SLICE + _ALIGNMENT
+        return self.stages * (self.rows + self.columns) * SLICE_BYTES + _ALIGNMENT_BYTES
 
     @property
     def pitch(self) -> int:
@@ -87,159 +138,126 @@ class Tile:
 
 
 _NAME = re.compile(
-    re.escape(PREFIX) + r"(?P<layout>nn|nt)_(?P<dtype>\w+?)_(\d+)x(\d+)x(\d+)_(\d+)\b"
+    re.escape(PREFIX)
+    + r"(?P<layout>nn|nt)_(?P<dtype>\w+?)_(?P<points>[\d.]+)x(\d+)x(\d+)_(\d+)"
+    + r"(?P<windows>(?:_\d+\.\d+\.\d+)*)\b"
 )
 
 
 def named_in(trace: str) -> Iterator[Tile]:
     """Yield the tiles that a trace names."""
     for found in _NAME.finditer(trace):
-        rows, columns, depth, stages = map(int, found.groups()[2:])
+        columns, depth, stages = map(int, found.group(4, 5, 6))
+        windows = [map(int, part.split(".")) for part in found["windows"].split("_")[1:]]
         yield Tile(
-            rows=rows,
+            points=tuple(map(int, found["points"].split("."))),
             columns=columns,
             depth=depth,
             stages=stages,
             dtype=found["dtype"],
             transposed=found["layout"] == "nt",
-        )
-
-
-def start_name(tile: Tile) -> str:
-    """Name of the intrinsic for the zeros before the sum, which the tile itself does without."""
-    return f"{tile.name}_start"
-
-
-@functools.cache
-def register(tile: Tile) -> None:
-    """Register the intrinsics of a tile, which traces name. Idempotent."""
-    TensorIntrin.register(tile.name, *_product(tile))
-    TensorIntrin.register(start_name(tile), *_start(tile))
-
-
-def _product(tile: Tile) -> tuple[object, object]:
-    m, n, k, dtype = tile.rows, tile.columns, tile.depth, tile.dtype
-    b0, b1 = (n, k) if tile.transposed else (k, n)
-    function, source = _function_name(tile), _source(tile)
-
-    def place(depth: object, column: object) -> tuple[object, object]:
-        return (column, depth) if tile.transposed else (depth, column)
-
-    @T.prim_func(s_tir=True)
-    def described(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (m, k), dtype, align=64, offset_factor=1)
-        B = T.match_buffer(b, (b0, b1), dtype, align=64, offset_factor=1)
-        C = T.match_buffer(c, (m, n), "float32", align=64, offset_factor=1, scope="shared.dyn")
-        with T.sblock("root"):
-            T.reads(C[0:m, 0:n], A[0:m, 0:k], B[0:b0, 0:b1])
-            T.writes(C[0:m, 0:n])
-            for i, j, s in T.grid(m, n, k):
-                with T.sblock("update"):
-                    vi, vj, vs = T.axis.remap("SSR", [i, j, s])
-                    first, second = T.meta_var(place(vs, vj))
-                    C[vi, vj] = C[vi, vj] + T.Cast("float32", A[vi, vs]) * T.Cast(
-                        "float32", B[first, second]
-                    )
-
-    @T.prim_func(s_tir=True)
-    def implemented(a: T.handle, b: T.handle, c: T.handle) -> None:
-        a_row = T.int32()
-        a_one = T.int32()
-        b_row = T.int32()
-        b_one = T.int32()
-        c_row = T.int32()
-        c_one = T.int32()
-        A = T.match_buffer(a, (m, k), dtype, align=64, offset_factor=1, strides=[a_row, a_one])
-        B = T.match_buffer(b, (b0, b1), dtype, align=64, offset_factor=1, strides=[b_row, b_one])
-        C = T.match_buffer(
-            c,
-            (m, n),
-            "float32",
-            align=64,
-            offset_factor=1,
-            scope="shared.dyn",
-            strides=[c_row, c_one],
-        )
-        with T.sblock("root"):
-            T.reads(C[0:m, 0:n], A[0:m, 0:k], B[0:b0, 0:b1])
-            T.writes(C[0:m, 0:n])
-            T.evaluate(
-                cuda_func_call(
-                    function,
-                    A.access_ptr("r"),
-                    a_row,
-                    B.access_ptr("r"),
-                    b_row,
-                    C.access_ptr("w"),
-                    c_row,
-                    source_code=source,
-                )
+            windows=tuple(
+                Window(taps=taps, stride=stride, dilation=dilation)
+                for taps, stride, dilation in windows
             )
+            or (Window(),),
+        )
 
-    return described, implemented
 
-
-def _start(tile: Tile) -> tuple[object, object]:
-    m, n = tile.rows, tile.columns
-
-    @T.prim_func(s_tir=True)
-    def described(c: T.handle) -> None:
-        C = T.match_buffer(c, (m, n), "float32", align=64, offset_factor=1, scope="shared.dyn")
-        with T.sblock("root"):
-            T.reads()
-            T.writes(C[0:m, 0:n])
-            for i, j in T.grid(m, n):
-                with T.sblock("init"):
-                    vi, vj = T.axis.remap("SS", [i, j])
-                    C[vi, vj] = T.float32(0)
-
-    @T.prim_func(s_tir=True)
-    def implemented(c: T.handle) -> None:
-        C = T.match_buffer(c, (m, n), "float32", align=64, offset_factor=1, scope="shared.dyn")
-        with T.sblock("root"):
-            T.reads()
-            T.writes(C[0:m, 0:n])
-            T.evaluate(0)
-
-    return described, implemented
+def slice_length(dtype: str) -> int:
+    """Return how many terms of the sum one stage holds."""
+    return SLICE_BYTES // DTYPE_BYTES[dtype]
 
 
 # --- CUDA ----------------------------------------------------------------------------------------
 
 
-def _function_name(tile: Tile) -> str:
+def function_name(tile: Tile) -> str:
+    """Return the name of the device function."""
     return tile.name.replace(".", "_")
 
 
-def _source(tile: Tile) -> str:
-    cuda, short = _CUDA_TYPES[tile.dtype]
+def source(tile: Tile) -> str:
+    """Return the device function: operands and the sums' place, each with its strides."""
+    sums = SUMS[tile.dtype]
+    length = slice_length(tile.dtype)
     registers = tile.columns // 2
+    halves = tile.dtype != "int8"
     values = {
-        "NAME": _function_name(tile),
-        "TYPE": cuda,
-        "SHORT": short,
+        "NAME": function_name(tile),
+        "TYPE": _CUDA_TYPES[tile.dtype],
+        "SUM": _CUDA_SUMS[sums],
+        "INSTRUCTION": _INSTRUCTIONS[tile.dtype],
+        # Neither operand negated; B along its columns or not.
+        "FLAGS": f", 1, 1, 0, {int(not tile.transposed)}" if halves else "",
+        "CHUNK": length // 8,
         "ROWS": tile.rows,
         "COLUMNS": tile.columns,
-        "STEPS": tile.depth // SLICE,
+        "STEPS": prod(tile.taps) * tile.depth // length,
         "STAGES": tile.stages,
         "TILES": tile.rows // (2 * _ROWS_OF_A_GROUP),
         "REGISTERS": registers,
         "OPERANDS": ", ".join(f"%{place}" for place in range(registers)),
-        "OUTPUTS": ", ".join(f'"+f"(d[{place}])' for place in range(registers)),
+        "OUTPUTS": ", ".join(f'"{_CONSTRAINTS[sums]}"(d[{place}])' for place in range(registers)),
         "DESCRIPTOR_A": f"%{registers}",
         "DESCRIPTOR_B": f"%{registers + 1}",
         "ADD": f"%{registers + 2}",
-        "B_MAJOR": int(not tile.transposed),
         # Along the columns, then along the sum: where the next group of rows of 128 bytes is.
-        "B_LEADING": 16 if tile.transposed else SLICE * 128,
-        "B_ADVANCE": 32 if tile.transposed else 16 * 128,
+        "B_LEADING": 16 if tile.transposed else length * SLICE_BYTES,
+        "B_ADVANCE": 32 if tile.transposed else 16 * SLICE_BYTES,
         # Where the 32 rows of 128 bytes are that the threads copy at once, and the next slice.
         "B_PART": "(int64_t)p * 32 * ldb"
         if tile.transposed
         else "(int64_t)(p % 2) * 32 * ldb + p / 2 * 64",
-        "B_SLICE": str(SLICE) if tile.transposed else f"{SLICE} * (int64_t)ldb",
+        "B_SLICE": str(length) if tile.transposed else f"{length} * (int64_t)ldb",
+        "A_STRIDES": ", ".join(f"int a{axis}" for axis in range(len(tile.points))),
+        **(_straight(length) if tile.is_matrix else _gathered(tile, length)),
     }
     return re.sub(r"@(\w+)@", lambda found: str(values[found[1]]), _TEMPLATE)
+
+
+def _straight(length: int) -> dict[str, str]:
+    """How rows of a matrix are copied: they are evenly apart."""
+    return {
+        "FIRST_ROW": " + (int64_t)(t / 8) * a0",
+        "GATHER": "",
+        "A_PART": "(int64_t)p * 32 * a0",
+        "A_SLICE": f"from_a += {length};",
+    }
+
+
+def _gathered(tile: Tile, length: int) -> dict[str, str]:
+    """How points of an image are copied: each thread knows where its rows are, tap by tap."""
+    slices = tile.depth // length
+    windows = list(enumerate(tile.windows))
+    at_point = _offset("row", tile.points, [(axis, window.stride) for axis, window in windows])
+    several = [(axis, window.dilation) for axis, window in windows if window.taps > 1]
+    at_tap = _offset("tap", tile.taps, several)
+    return {
+        "FIRST_ROW": "",
+        "GATHER": f"""int points[@ROWS@ / 32];
+  #pragma unroll
+  for (int p = 0; p < {tile.rows} / 32; ++p) {{
+    const int row = t / 8 + p * 32;
+    points[p] = {at_point};
+  }}
+  const {_CUDA_TYPES[tile.dtype]}* const first = from_a;""".replace("@ROWS@", str(tile.rows)),
+        "A_PART": "points[p]",
+        "A_SLICE": f"const int tap = (step + 1) / {slices};\n"
+        f"      from_a = first + ({at_tap}) + (step + 1) % {slices} * {length};",
+    }
+
+
+def _offset(number: str, extents: Sequence[int], steps: Sequence[tuple[int, int]]) -> str:
+    """Say where something is in A from its number, which counts along axes of such extents.
+
+    Each step is an axis of A and how many elements of it one step goes.
+    """
+    terms, inner = ["0"], 1
+    for extent, (axis, step) in zip(reversed(extents), reversed(steps), strict=True):
+        terms.append(f"{number} / {inner} % {extent} * {step} * a{axis}")
+        inner *= extent
+    return " + ".join(terms)
 
 
 _TEMPLATE = r"""
@@ -257,32 +275,33 @@ __device__ __forceinline__ uint64_t tunesmith_descriptor(uint32_t shared, uint32
 }
 #endif
 __device__ __forceinline__ void @NAME@_multiply(
-    float (&d)[@REGISTERS@], uint64_t a, uint64_t b, int add) {
+    @SUM@ (&d)[@REGISTERS@], uint64_t a, uint64_t b, int add) {
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, @ADD@, 0;\n"
-    "wgmma.mma_async.sync.aligned.m64n@COLUMNS@k16.f32.@SHORT@.@SHORT@ "
-    "{@OPERANDS@}, @DESCRIPTOR_A@, @DESCRIPTOR_B@, p, 1, 1, 0, @B_MAJOR@;\n}\n"
+    "wgmma.mma_async.sync.aligned.m64n@COLUMNS@@INSTRUCTION@ "
+    "{@OPERANDS@}, @DESCRIPTOR_A@, @DESCRIPTOR_B@, p@FLAGS@;\n}\n"
     : @OUTPUTS@ : "l"(a), "l"(b), "r"(add));
 }
 __device__ __forceinline__ void @NAME@(
-    const @TYPE@* a, int lda, const @TYPE@* b, int ldb, float* c, int ldc) {
+    const @TYPE@* a, @A_STRIDES@, const @TYPE@* b, int ldb, @SUM@* c, int ldc) {
   constexpr int STAGE = (@ROWS@ + @COLUMNS@) * 128, AHEAD = @STAGES@ - 2;
   const int t = threadIdx.x, group = t / 128;
   const uint32_t ring = ((uint32_t)__cvta_generic_to_shared(c) + 1023) & ~1023u;
   // Eight threads copy 128 bytes, whose eight parts change places from row to row.
   const uint32_t spot = (t / 8) * 128 + (((t % 8) ^ ((t / 8) % 8)) * 16);
-  const @TYPE@* from_a = a + (int64_t)(t / 8) * lda + (t % 8) * 8;
-  const @TYPE@* from_b = b + (int64_t)(t / 8) * ldb + (t % 8) * 8;
-  float d[@TILES@][@REGISTERS@];
+  const @TYPE@* from_a = a + (t % 8) * @CHUNK@@FIRST_ROW@;
+  const @TYPE@* from_b = b + (int64_t)(t / 8) * ldb + (t % 8) * @CHUNK@;
+  @GATHER@
+  @SUM@ d[@TILES@][@REGISTERS@];
   auto load = [&](int step) {
     if (step < @STEPS@) {
       const uint32_t to = ring + (step % @STAGES@) * STAGE + spot;
       #pragma unroll
       for (int p = 0; p < @ROWS@ / 32; ++p)
-        tunesmith_copy16(to + p * 4096, from_a + (int64_t)p * 32 * lda);
+        tunesmith_copy16(to + p * 4096, from_a + @A_PART@);
       #pragma unroll
       for (int p = 0; p < @COLUMNS@ / 32; ++p)
         tunesmith_copy16(to + @ROWS@ * 128 + p * 4096, from_b + @B_PART@);
-      from_a += 64;
+      @A_SLICE@
       from_b += @B_SLICE@;
     }
     asm volatile("cp.async.commit_group;\n" ::: "memory");
@@ -320,8 +339,8 @@ __device__ __forceinline__ void @NAME@(
       #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const int row = (group * @TILES@ + m) * 64 + t % 128 / 32 * 16 + t % 32 / 4 + h * 8;
-        *(float2*)(c + row * ldc + j * 8 + t % 4 * 2) =
-          make_float2(d[m][j * 4 + h * 2], d[m][j * 4 + h * 2 + 1]);
+        *(@SUM@2*)(c + row * ldc + j * 8 + t % 4 * 2) =
+          make_@SUM@2(d[m][j * 4 + h * 2], d[m][j * 4 + h * 2 + 1]);
       }
   __syncthreads();
 }

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from tuner.client.sdk import Client
 
 TRIALS, QUICK_TRIALS = 96, 16
 START_SECS = 90.0
-RIVAL_SECS = 300.0
+RIVAL_SECS = 400.0
 OWN_SPACE, STOCK = "default", "stock"
 
 TEXT = """
@@ -96,26 +96,18 @@ def main(arguments: Sequence[str]) -> int:
     chosen, deadline = cases(quick), Deadline(options.secs)
     checkpoint = Checkpoint("bench-gpu", quick=quick, fresh=options.fresh)
     print(f"{len(chosen)} cases, {options.secs:.0f} s at most", file=sys.stderr, flush=True)
-    ceilings = checkpoint.part("ceilings", _ceilings)
-    tune = partial(_tuned, trials=trials)
-    with _services(options.device) as service:
-        rivals, tuned = _parts(
-            checkpoint,
-            chosen,
-            deadline,
-            {
-                "torch": lambda case: _rival(case.name),
-                OWN_SPACE: lambda case: tune(service(), case, OWN_SPACE, deadline),
-            },
-        )
-    # On a server of its own, which has seen no other space.
-    with _services(options.device) as service:
-        [stock] = _parts(
-            checkpoint,
-            chosen,
-            deadline,
-            {STOCK: lambda case: tune(service(), case, STOCK, deadline)},
-        )
+    rivals = checkpoint.part(
+        "torch", partial(_rivals, ["ceilings", *(case.name for case in chosen)])
+    )
+    ceilings = rivals["ceilings"]
+    if "error" in ceilings:
+        # Where PyTorch does not run, nothing else is worth the GPU's time.
+        raise SystemExit(f"PyTorch does not run on a GPU here: {ceilings['error']}")
+    # Each on a server of its own, which has seen no other space.
+    tuned, stock = (
+        _jobs(checkpoint, chosen, deadline, space, trials, options.device)
+        for space in (OWN_SPACE, STOCK)
+    )
     found = [
         Found(
             case=case,
@@ -137,29 +129,27 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if complete else 1
 
 
-def _parts(
+def _jobs(
     checkpoint: Checkpoint,
     chosen: Sequence[Case],
     deadline: Deadline,
-    kinds: Mapping[str, Callable[[Case], Any]],
-) -> list[dict[str, Any]]:
-    """Run the parts that there is time for, case by case; a known one takes none.
+    space: str,
+    trials: int,
+    device: str,
+) -> dict[str, Any]:
+    """Run the jobs that there is time for; a known one takes none. Return the results by case."""
+    found: dict[str, Any] = {}
+    with _services(device) as service:
 
-    Returns
-    -------
-    list of dict
-        For each kind, its results by case.
-    """
-    found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
-    for case in chosen:
-        for kind, run in kinds.items():
-            key = f"{kind}: {case.name}"
+        def tune(case: Case) -> dict[str, Any]:
+            return _tuned(service(), case, space, deadline, trials=trials)
+
+        for case in chosen:
+            key = f"{space}: {case.name}"
             if checkpoint.has(key) or deadline.left_secs > 0:
-                started = time.monotonic()
-                found[kind][case.name] = checkpoint.part(key, partial(run, case))
-                took = f"{key}: {time.monotonic() - started:.0f} s"
-                print(took, file=sys.stderr, flush=True)
-    return list(found.values())
+                found[case.name] = checkpoint.part(key, partial(tune, case))
+                print(f"{key}: {deadline.left_secs:.0f} s left", file=sys.stderr, flush=True)
+    return found
 
 
 @contextmanager
@@ -202,25 +192,24 @@ def _tuned(
     }
 
 
-def _ceilings() -> dict[str, Any]:
-    """Ask what the GPU can do; where PyTorch does not run, nothing else is worth its time."""
-    found = _rival("ceilings")
-    if "error" in found:
-        raise SystemExit(f"PyTorch does not run on a GPU here: {found['error']}")
-    return found
-
-
-def _rival(name: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.benchmarks.gpu.rival", name]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=RIVAL_SECS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"no answer within {RIVAL_SECS:.0f} s"}
-    if done.returncode != 0:
-        return {"error": done.stderr.strip()[-500:]}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def _rivals(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Time PyTorch; a case that ends its process has an error, and the others go on in another."""
+    found: dict[str, dict[str, Any]] = {}
+    while len(found) < len(names):
+        left = names[len(found) :]
+        command = [sys.executable, "-m", "tests.benchmarks.gpu.rival", *left]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=RIVAL_SECS, check=False
+            )
+            output, error = done.stdout, done.stderr.strip()[-500:]
+        except subprocess.TimeoutExpired as late:
+            output = (late.stdout or b"").decode()
+            error = f"no answer within {RIVAL_SECS:.0f} s"
+        answers = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        found.update(zip(left, answers, strict=False))
+        if len(answers) < len(left):
+            found[left[len(answers)]] = {"error": error}
     return found
 
 

@@ -10,7 +10,7 @@ from schedules.ir import module_of, objects, workload_from_call, workload_from_i
 from schedules.operators import find_operator
 from schedules.space import warpgroup_tile
 from schedules.space.structure import blocks_of
-from schedules.space.warpgroup_tile import SHARED_BYTES, THREADS
+from schedules.space.warpgroup_tile import SHARED_BYTES, THREADS, Window
 from schedules.target import Target
 from schedules.trace import canonical_trace, replay
 from schedules.workload import Workload
@@ -24,6 +24,23 @@ PRODUCTS = (
     ("matmul", {"n": 256, "m": 256, "k": 192}, "float16", "nn"),
     ("dense", {"n": 256, "m": 256, "k": 192}, "bfloat16", "nt"),
     ("batch_matmul", {"b": 3, "n": 256, "m": 64, "k": 64}, "float16", "nn"),
+    ("dense", {"n": 256, "m": 256, "k": 256}, "int8", "nt"),
+)
+IMAGE = {"n": 2, "h": 16, "w": 16, "ci": 64, "co": 64, "kernel_size": 3, "padding": 1}
+LENGTH = {"n": 4, "l": 256, "ci": 64, "co": 64, "kernel_size": 3, "padding": 2, "dilation": 2}
+VOLUME = {"n": 1, "d": 8, "h": 8, "w": 8, "ci": 64, "co": 64, "kernel_size": 3, "padding": 1}
+CONVOLUTIONS = (
+    ("conv2d_nhwc", IMAGE, "float16", "8.16x64x64_4_3.1.1_3.1.1"),
+    ("conv2d_nhwc", {**IMAGE, "stride": 2}, "bfloat16", "2.8.8x64x64_4_1.1.1_3.2.1_3.2.1"),
+    (
+        "conv2d_nhwc",
+        {**IMAGE, "kernel_size": 1, "padding": 0},
+        "float16",
+        "8.16x64x64_4_1.1.1_1.1.1",
+    ),
+    ("conv2d_nhwc_bn_relu", IMAGE, "float16", "8.16x64x64_4_3.1.1_3.1.1"),
+    ("conv1d_nlc", LENGTH, "float16", "128x64x64_4_3.1.2"),
+    ("conv3d_ndhwc", VOLUME, "float16", "2.8.8x64x64_4_3.1.1_3.1.1_3.1.1"),
 )
 ROWS = (
     ("softmax", {"m": 64, "n": 1000}, "float32"),
@@ -85,6 +102,30 @@ def test_products_of_halves_are_tiled_for_warp_groups(op, args, dtype, layout):
 
 
 @compiled
+@pytest.mark.parametrize(("op", "args", "dtype", "expected"), CONVOLUTIONS)
+def test_convolutions_are_tiled_as_products_of_what_windows_see(op, args, dtype, expected):
+    found = [applied for applied in designs(workload(op, args, dtype), HOPPER) if applied]
+    tiled = {tile.name: applied for applied in found for tile in tiles_in(applied)}
+    [name] = [name for name in tiled if name.endswith(f"_{expected}")]
+    built = cuda_build.build(tiled[name].schedule.mod, HOPPER)
+    assert built.resources["spill_store_bytes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "dtype"),
+    [
+        ({**IMAGE, "h": 14, "w": 14}, "float16"),
+        ({**IMAGE, "groups": 2}, "float16"),
+        ({**IMAGE, "ci": 48}, "float16"),
+        (IMAGE, "int8"),
+    ],
+)
+def test_other_convolutions_have_no_warp_group_tiles(args, dtype):
+    found = designs(workload("conv2d_nhwc", args, dtype), HOPPER)
+    assert not any(tiles_in(applied) for applied in found if applied)
+
+
+@compiled
 def test_elementwise_consumers_go_with_a_tile():
     a = te.placeholder((256, 128), "float16", name="a")
     b = te.placeholder((128, 256), "float16", name="b")
@@ -120,9 +161,23 @@ def test_other_products_have_no_warp_group_tiles(args, dtype, target):
     assert not any(tiles_in(applied) for applied in found if applied)
 
 
-def test_a_tile_is_known_by_its_name():
+@pytest.mark.parametrize(
+    ("points", "windows"),
+    [
+        ((128,), (Window(),)),
+        ((2, 8, 8), (Window(), Window(taps=3, stride=2), Window(taps=5, dilation=2))),
+        ((128,), (Window(taps=3),)),
+    ],
+)
+def test_a_tile_is_known_by_its_name(points, windows):
     tile = warpgroup_tile.Tile(
-        rows=128, columns=256, depth=4096, stages=4, dtype="bfloat16", transposed=True
+        points=points,
+        columns=256,
+        depth=4096,
+        stages=4,
+        dtype="bfloat16",
+        transposed=len(points) == 1,
+        windows=windows,
     )
     assert list(warpgroup_tile.named_in(f'["Tensorize",["b0"],["{tile.name}",1],[]]')) == [tile]
     assert tile.pitch >= tile.columns

@@ -1,9 +1,10 @@
 """PyTorch on the same GPU, timed as candidates are: device events around calls in a row.
 
-Run as ``python -m tests.benchmarks.gpu.rival NAME``; prints one line of JSON. A process of its own
-for each case, so that its memory and its context are gone when the worker measures.
+Run as ``python -m tests.benchmarks.gpu.rival NAME...``; prints a line of JSON for each case when it
+is done. A process of its own, so that its memory and its context are gone when the worker measures.
 """
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -62,5 +63,15 @@ def measure(name: str) -> dict[str, float | str]:
     return found
 
 
+def main(names: list[str]) -> None:
+    """Time the cases in turn, each in memory that the one before has given back."""
+    import torch
+
+    for name in names:
+        print(json.dumps(measure(name)), flush=True)
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1])))
+    main(sys.argv[1:])
