@@ -5,9 +5,10 @@ Columns that hold a count or an amount hold ``log2(1 + x)``.
 """
 
 from cost_model.footprint import ANALYSIS_COLUMNS
+from cost_model.launch import LAUNCH_COLUMNS
 from cost_model.loop_nest import LOOP_COLUMNS
 
-FEATURE_VERSION = 2
+FEATURE_VERSION = 3
 """Raised whenever a column's meaning changes; models of another version are not loaded."""
 
 _ARITHMETIC = (
@@ -114,5 +115,6 @@ FEATURE_NAMES: tuple[str, ...] = (
     *(f"total.{name}" for name in TOTAL_COLUMNS),
     *(f"share.{name}" for name in SHARE_COLUMNS),
     *(f"dominant.{name}" for name in DOMINANT_COLUMNS),
+    *(f"gpu_program.{name}" for name in LAUNCH_COLUMNS),
 )
 """The columns of a feature row, in order."""

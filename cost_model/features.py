@@ -1,6 +1,7 @@
 """Features: one row of numbers for each scheduled program.
 
-This is the only module of the package that imports TVM; models work on the rows alone.
+Of the package only this module, `cost_model.lowered` and `cost_model.task` import TVM; models work
+on the rows alone.
 """
 
 import logging
@@ -26,7 +27,9 @@ from cost_model.columns import (
     STORE_COLUMNS,
 )
 from cost_model.footprint import Access, Dimension, Nest, analyse
+from cost_model.launch import describe_launches
 from cost_model.loop_nest import Axis, Loop, summarise
+from cost_model.lowered import launches_of
 from cost_model.stores import pool
 from cost_model.task import describe_task
 from schedules.target import Target
@@ -51,8 +54,9 @@ def extract(
 
     A row holds what `FEATURE_NAMES` says: the workload and the target, the loop nest around the
     dominant block (`cost_model.loop_nest`), what that asks of the memory hierarchy
-    (`cost_model.footprint`), and TVM's features of the buffer stores pooled to one row
-    (`cost_model.stores`).
+    (`cost_model.footprint`), TVM's features of the buffer stores pooled to one row
+    (`cost_model.stores`), and for a GPU what the launches ask of its multiprocessors and memory
+    (`cost_model.launch`).
 
     Parameters
     ----------
@@ -81,7 +85,7 @@ def extract(
             nests = list(_nests(schedule.mod["main"].body, ()))
             nest = _dominant_nest(nests)
             row[len(task.columns) :] = [
-                *summarise(nest.loops, target.cores),
+                *summarise(nest.loops, task.machine.cores),
                 *analyse(
                     nest,
                     task.machine,
@@ -91,6 +95,12 @@ def extract(
                 ),
                 *_describe_program([loops for loops, _ in nests]),
                 *pool(stores),
+                *describe_launches(
+                    launches_of(schedule.mod) if target.kind == "cuda" else (),
+                    task.machine,
+                    flops=workload.flops,
+                    element_bytes=task.element_bytes,
+                ),
             ]
     return rows
 

@@ -132,7 +132,7 @@ def analyse(
     lanes = machine.vector_bytes / element_bytes
     vector_use = min(_vectorised(nest), lanes) / lanes
     chunks = prod(loop.extent for loop in nest.loops if loop.parallel)
-    peak = machine.flops_per_sec * 4.0 / element_bytes
+    peak = machine.peak_flops_per_sec(element_bytes)
     compute_secs = flops / (peak * vector_use * core_utilisation(chunks, machine.cores))
     memory_secs = max(
         iterations[-1] * cost / (machine.bytes_per_sec * speed)

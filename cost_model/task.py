@@ -47,7 +47,7 @@ def describe_task(workload: Workload, target: Target) -> Task:
         1.0 + flops,
         1.0 + size_bytes,
         1.0 + flops / max(size_bytes, 1.0),
-        target.cores,
+        hardware.cores,
         1.0 + sum(tensor.elements for tensor in outputs),
         1.0 + max((tensor.elements for tensor in inputs), default=0),
         element_bytes,
@@ -67,6 +67,9 @@ def describe_task(workload: Workload, target: Target) -> Task:
 
 def _machine(target: Target) -> Machine:
     if target.kind != "llvm":
-        return machine.GPU
+        l2_bytes = target.attributes.get("l2_cache_size_bytes")
+        return machine.gpu(
+            target.compute_capability, l2_bytes=l2_bytes if isinstance(l2_bytes, int) else None
+        )
     unit = vector_unit(TvmTarget(target.as_dict()))
     return machine.cpu(cores=target.cores, vector_bits=unit.bits, registers=unit.registers)

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from schedules.workload import DTYPE_BYTES
 
 PREFIX = "tunesmith.wgmma_"
+_FUNCTION_PREFIX = PREFIX.replace(".", "_")
 THREADS = 256
 SLICE_BYTES = 128
 """How much of the sum one stage holds: the span of the swizzle."""
@@ -137,10 +138,11 @@ class Tile:
         return 4 * self.rows * self.pitch
 
 
+# In names of functions every point is an underscore.
 _NAME = re.compile(
     re.escape(PREFIX)
-    + r"(?P<layout>nn|nt)_(?P<dtype>\w+?)_(?P<points>[\d.]+)x(\d+)x(\d+)_(\d+)"
-    + r"(?P<windows>(?:_\d+\.\d+\.\d+)*)\b"
+    + r"(?P<layout>nn|nt)_(?P<dtype>\w+?)_(?P<points>\d[\d._]*)x(\d+)x(\d+)_(\d+)"
+    + r"(?P<windows>(?:_\d+[._]\d+[._]\d+)*)\b"
 )
 
 
@@ -148,9 +150,9 @@ def named_in(trace: str) -> Iterator[Tile]:
     """Yield the tiles that a trace names."""
     for found in _NAME.finditer(trace):
         columns, depth, stages = map(int, found.group(4, 5, 6))
-        windows = [map(int, part.split(".")) for part in found["windows"].split("_")[1:]]
+        windows = _numbers(found["windows"])
         yield Tile(
-            points=tuple(map(int, found["points"].split("."))),
+            points=tuple(_numbers(found["points"])),
             columns=columns,
             depth=depth,
             stages=stages,
@@ -158,10 +160,19 @@ def named_in(trace: str) -> Iterator[Tile]:
             transposed=found["layout"] == "nt",
             windows=tuple(
                 Window(taps=taps, stride=stride, dilation=dilation)
-                for taps, stride, dilation in windows
+                for taps, stride, dilation in zip(*[iter(windows)] * 3, strict=True)
             )
             or (Window(),),
         )
+
+
+def called_by(function: str) -> Tile | None:
+    """Return the tile whose CUDA function has a name; None if it is no tile's."""
+    return next(named_in(function.replace(_FUNCTION_PREFIX, PREFIX, 1)), None)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
 
 
 def slice_length(dtype: str) -> int:

@@ -180,6 +180,7 @@ def test_a_tile_is_known_by_its_name(points, windows):
         windows=windows,
     )
     assert list(warpgroup_tile.named_in(f'["Tensorize",["b0"],["{tile.name}",1],[]]')) == [tile]
+    assert warpgroup_tile.called_by(warpgroup_tile.function_name(tile)) == tile
     assert tile.pitch >= tile.columns
     assert tile.shared_bytes >= tile.ring_bytes
 
