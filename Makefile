@@ -65,7 +65,7 @@ bench-gpu: $(if $(BENCH_PYTHON),,$(STAMP)) ## tune kernels on this machine's GPU
 bench-kernels: $(STAMP) ## tune kernels beside PyTorch and TVM's tuner (7 hours, resumable; QUICK=1: 4 cases)
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_kernels $(BENCH_ARGS)
 
-bench-model: $(STAMP) ## the cost model on unseen shapes beside TVM's (90 minutes, resumable; QUICK=1: 5)
+bench-model: $(STAMP) ## the cost model on unseen shapes beside TVM's (45 minutes, resumable; QUICK=1: 5)
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_model
 
 check: $(STAMP) ## lint, formatting, types and import layers

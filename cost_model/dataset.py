@@ -28,6 +28,10 @@ def group_of(workload_id: str, target_id: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+SLOWEST = 2.0**-6
+"""Relative speed below which differences are not learnt; failed trials count as this slow."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
     """Candidates with their latencies.
@@ -178,6 +182,11 @@ class Dataset:
         return np.where(
             self.failed, 0.0, best[index] / np.where(self.failed, 1.0, self.latency_secs)
         )
+
+    def log_speed(self) -> npt.NDArray[np.float64]:
+        """Return what models of speed learn: log2 of the relative speed, at least of `SLOWEST`."""
+        logs: npt.NDArray[np.float64] = np.log2(np.maximum(self.relative_speed(), SLOWEST))
+        return logs
 
     def _check(self) -> None:
         rows = len(self.latency_secs)

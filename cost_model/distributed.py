@@ -1,11 +1,12 @@
 """Growing trees on a Dask cluster: for datasets that one machine is too small or too slow for."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from cost_model.boosters import Grower, Lesson, dump
-from cost_model.columns import FEATURE_NAMES
+from cost_model.arrays import FloatMatrix
+from cost_model.boosters import Columns, Goal, Grower, Lesson, dump, names_of, varying_columns
 from schedules.errors import UnavailableError
 
 _ROWS_PER_PART = 65_536
@@ -37,25 +38,37 @@ def on_cluster(scheduler: str) -> Grower:
             "pip install 'tunesmith[dask]'"
         ) from None
 
-    def grow(lesson: Lesson, parameters: Mapping[str, object]) -> bytes:
+    def grow(lesson: Lesson, parameters: Mapping[str, object]) -> dict[str, bytes]:
+        columns = varying_columns(lesson.features)
+        features = lesson.features[:, columns]
+        # The process's default client, as XGBoost looks for one.
+        with Client(scheduler) as client:
+            return {
+                name: one(client, features, columns, parameters, goal)
+                for name, goal in lesson.goals.items()
+            }
+
+    def one(
+        client: Any,
+        features: FloatMatrix,
+        columns: Columns,
+        parameters: Mapping[str, object],
+        goal: Goal,
+    ) -> bytes:
         def parts(values: "np.typing.NDArray[np.generic]") -> object:
             return array.from_array(values, chunks=(_ROWS_PER_PART, *values.shape[1:]))
 
-        # The process's default client, as XGBoost looks for one.
-        with Client(scheduler) as client:
-            matrix = xgboost_dask.DaskQuantileDMatrix(
-                client,
-                parts(lesson.features),
-                **{name: parts(values) for name, values in lesson.labels.items()},
-                feature_names=list(FEATURE_NAMES),
-                max_bin=parameters["max_bin"],
-            )
-            found = xgboost_dask.train(
-                client,
-                {**parameters, **lesson.objective},
-                matrix,
-                num_boost_round=lesson.rounds,
-            )
-        return dump(found["booster"])
+        matrix = xgboost_dask.DaskQuantileDMatrix(
+            client,
+            parts(features),
+            **{name: parts(values) for name, values in goal.labels.items()},
+            max_bin=parameters["max_bin"],
+        )
+        found = xgboost_dask.train(
+            client, {**parameters, **goal.objective}, matrix, num_boost_round=goal.rounds
+        )
+        booster = found["booster"]
+        booster.feature_names = names_of(columns)
+        return dump(booster)
 
     return grow

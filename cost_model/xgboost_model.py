@@ -12,7 +12,6 @@ import xgboost
 
 from cost_model import boosters
 from cost_model.arrays import FloatMatrix, ScoreVector
-from cost_model.columns import FEATURE_NAMES
 from cost_model.dataset import Dataset
 from cost_model.files import read_model, write_whole
 from cost_model.protocol import CostModel
@@ -40,9 +39,6 @@ PARAMETERS: Mapping[str, object] = MappingProxyType(
 """How trees are grown: shallow ones on few columns, as a search has tens of rows to learn from."""
 
 _Gradients = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
-
-SLOWEST = 2.0**-6
-"""Relative speed below which differences are not learnt; failed trials count as this slow."""
 
 _BASE_ATTRIBUTE = "tunesmith_base"
 _SCALE_ATTRIBUTE = "tunesmith_base_scale"
@@ -135,24 +131,19 @@ class XgbCostModel:
         if not len(dataset):
             raise ContractError("a model cannot be fitted on no rows")
         boosters.check_features(dataset.features)
-        labels = _labels(dataset)
+        labels = dataset.log_speed()
         scale, shift, margin = self._base_margin(dataset.features, labels)
-        matrix = xgboost.QuantileDMatrix(
-            dataset.features,
-            label=labels,
-            base_margin=margin,
-            feature_names=list(FEATURE_NAMES),
-            nthread=self._threads,
-            max_bin=PARAMETERS["max_bin"],
-        )
         parameters = {**PARAMETERS, "nthread": self._threads, "seed": self._seed, "verbosity": 0}
         objective = None
         if dataset.censored.any():
             # XGBoost takes the mean label as the base where the objective is its own.
             parameters["base_score"] = float(labels.mean())
             objective = _one_sided(dataset.censored)
+        held = {"label": labels} if margin is None else {"label": labels, "base_margin": margin}
         rounds = ROUNDS if self._base is None else RESIDUAL_ROUNDS
-        booster = xgboost.train(parameters, matrix, num_boost_round=rounds, obj=objective)
+        matrix, columns = boosters.quantised(dataset.features, parameters)
+        goal = boosters.Goal(objective={}, rounds=rounds, labels=held)
+        booster = boosters.train(matrix, columns, parameters, goal, objective)
         if self._base_version:
             booster.set_attr(
                 **{
@@ -173,15 +164,13 @@ class XgbCostModel:
             return np.zeros(0, dtype=np.float32)
         if self._base is None:
             assert fitted is not None
-            scores: ScoreVector = fitted.booster.inplace_predict(features).astype(np.float32)
-            return scores
-        scores = self._base.predict(features)
+            return boosters.margins(fitted.booster, features).astype(np.float32)
+        scores: ScoreVector = self._base.predict(features)
         if fitted is not None:
             # From zero, as the base's scores stand for the margin that was learnt with.
-            start = np.zeros(len(features), dtype=np.float32)
-            own = fitted.booster.inplace_predict(features, base_margin=start)
-            scores = fitted.base_scale * scores + fitted.base_shift + own
-        return scores.astype(np.float32)
+            own = boosters.margins(fitted.booster, features, start=np.zeros(len(features)))
+            scores = (fitted.base_scale * scores + fitted.base_shift + own).astype(np.float32)
+        return scores
 
     def save(self, path: Path) -> None:
         """Write a UBJSON file, as XGBoost reads it; see `CostModel.save`."""
@@ -233,11 +222,6 @@ class XgbCostModel:
             base_scale=float(booster.attr(_SCALE_ATTRIBUTE) or 1.0),
             base_shift=float(booster.attr(_SHIFT_ATTRIBUTE) or 0.0),
         )
-
-
-def _labels(dataset: Dataset) -> npt.NDArray[np.float64]:
-    labels: npt.NDArray[np.float64] = np.log2(np.maximum(dataset.relative_speed(), SLOWEST))
-    return labels
 
 
 def _one_sided(

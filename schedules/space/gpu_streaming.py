@@ -6,7 +6,7 @@ One rule schedules a whole program without contractions, at its last block:
   threads that load and store vectors;
 - with reductions along contiguous memory a block of threads takes one row, or a few short ones.
   What several stages of a row need stays in shared memory, so that each input is read once; sums
-  are taken across threads; what is one number for each row each thread computes for itself.
+  are taken across threads; what is one number for each row each thread has for itself.
   A sum reads inputs in vectors, through registers.
 
 How many threads work together, on vectors of which width, and whether inputs that are read twice
@@ -47,7 +47,7 @@ _SHORT_ROW = 1024
 _ROWS_TOGETHER = (1, 2, 4, 8)
 _SHARED_BYTES = 48 * 1024
 """What a block of threads has without asking for more."""
-_UNROLLED_STEPS = 128
+_UNROLLED_STEPS, _UNROLLED_VECTOR_STEPS = 16, 128
 """So many terms of a sum are written out, so that their loads are all on their way at once."""
 _KEPT = "shared"
 _OWN = "local"
@@ -149,8 +149,8 @@ class _Scheduler:
             stage = schedule.get_sblock(item.name)
             schedule.compute_at(stage, row, preserve_unit_loops=True)
             spread.over_threads(schedule, item)
-            is_own = not item.is_reduction and len(item.extents) == depth
-            schedule.set_scope(stage, 0, _OWN if is_own else _KEPT)
+            # In shared memory TVM would see no need to wait for the thread that writes it.
+            schedule.set_scope(stage, 0, _OWN if _is_scalar(item, depth) else _KEPT)
         spread.over_threads(schedule, blocks[-1])
         return True
 
@@ -197,7 +197,8 @@ class _Spread:
         for copy in copies:
             schedule.compute_at(copy, inner, preserve_unit_loops=True)
             schedule.vectorize(schedule.get_loops(copy)[-1])
-        schedule.annotate(inner, "pragma_auto_unroll_max_step", _UNROLLED_STEPS)
+        steps = _UNROLLED_VECTOR_STEPS if copies else _UNROLLED_STEPS
+        schedule.annotate(inner, "pragma_auto_unroll_max_step", steps)
         schedule.annotate(inner, "pragma_unroll_explicit", 1)
 
 

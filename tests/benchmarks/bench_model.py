@@ -29,6 +29,7 @@ from tests.benchmarks.report import Checkpoint, Table, publish
 SPEED_ROWS = 10_000
 HELD_OUT = 0.25
 BASES = 4
+AGAIN = 24
 BOUND = FEATURE_NAMES.index("analysis.bound")
 
 Mask = npt.NDArray[np.bool_]
@@ -50,6 +51,8 @@ several shapes, float32), measured by this project's tuner on this machine: {fai
 - **TVM**: `XGBModel` of MetaSchedule with its own settings, trained on the same trials with its own
   features of them, where a bound counts as the time. **Roofline**: ordered by the analytical bound
   alone. **Chance**: in random order.
+- **Measured again**: up to {again} trials of each workload were measured a second time, after the
+  corpus; the share of pairs that both times order alike is what no model can be expected to exceed.
 - **Training**: one fit of each on {speed_rows} records ({repeated}), features given, one thread, in
   turns; the median of {turns}.
 """
@@ -63,27 +66,41 @@ class Scale:
     seeds: int = 5
     speed_rows: int = SPEED_ROWS
     turns: int = 3
+    again: int = AGAIN
 
 
-FULL = Scale(trials=320)
-QUICK = Scale(trials=16, speed_rows=1000, turns=1)
+FULL = Scale(trials=200)
+QUICK = Scale(trials=16, speed_rows=1000, turns=1, again=4)
 
 
 def main() -> None:
     """Run everything and write it down."""
     quick = os.environ.get("QUICK") == "1"
     scale = QUICK if quick else FULL
-    print(f"this takes about {'5' if quick else '90'} minutes", file=sys.stderr, flush=True)
+    print(f"this takes about {'5' if quick else '45'} minutes", file=sys.stderr, flush=True)
     corpus.measure(trials=scale.trials, seconds=float("inf"))
     data = load()
     done = Checkpoint(f"bench-model-{len(data.dataset)}", quick=quick)
+    again = done.part("again", partial(agreement, scale.again))
     shapes, within = [], []
     for seed in range(scale.seeds):
         print(f"seed {seed}", file=sys.stderr, flush=True)
         shapes.append(done.part(f"shape {seed}", partial(held_out_shapes, data, seed)))
         within.append(done.part(f"within {seed}", partial(within_tasks, data, seed)))
     speed = done.part("speed", partial(training_secs, data, scale))
-    report(scale, data, shapes, within, speed, quick=quick)
+    report(scale, data, again, shapes, within, speed, quick=quick)
+
+
+def agreement(most: int) -> dict[str, float | None]:
+    """Return for each workload the share of pairs that a second measurement orders alike."""
+    return {
+        call: pairwise_accuracy(
+            np.array([-first for first, _ in both], dtype=np.float32),
+            np.array([second for _, second in both]),
+            np.zeros(len(both), dtype=np.int64),
+        )
+        for call, both in corpus.measure_again(most, seed=0).items()
+    }
 
 
 def held_out_shapes(data: Corpus, seed: int) -> dict[str, Any]:
@@ -197,6 +214,7 @@ def _rival_scores(data: Corpus, learnt: Mask, asked: Mask, seed: int) -> Scores:
 def report(
     scale: Scale,
     data: Corpus,
+    again: dict[str, float | None],
     shapes: Sequence[dict[str, Any]],
     within: Sequence[dict[str, Any]],
     speed: dict[str, float],
@@ -221,7 +239,7 @@ def report(
             ("Within tasks", within, ("ours", "base alone", "task alone", "TVM")),
         )
     ]
-    tables.append(_task_table(shapes))
+    tables.append(_task_table(shapes, again))
     coverage = mean(part["coverage"] for part in shapes)
     residual_secs = median(part["residual_fit_secs"] for part in within)
     tables.append(
@@ -250,9 +268,11 @@ def report(
             speed_rows=scale.speed_rows,
             repeated="all different" if enough else "the corpus, repeated",
             turns=scale.turns,
+            again=scale.again,
         ),
         tables=tables,
         keys={
+            "pairwise_measured_again": mean(share for share in again.values() if share is not None),
             "pairwise_within": of(within, "ours", "pairwise"),
             "pairwise_heldout_shape": of(shapes, "ours", "pairwise"),
             "top1_heldout_shape": of(shapes, "ours", "top1"),
@@ -271,7 +291,7 @@ def report(
     )
 
 
-def _task_table(shapes: Sequence[dict[str, Any]]) -> Table:
+def _task_table(shapes: Sequence[dict[str, Any]], again: dict[str, float | None]) -> Table:
     found: dict[str, list[dict[str, float]]] = {}
     for part in shapes:
         for name, judged in part["of_task"].items():
@@ -283,9 +303,14 @@ def _task_table(shapes: Sequence[dict[str, Any]]) -> Table:
 
     return Table(
         title="Each workload, when it is held out",
-        columns=["workload", "pairs", "top 1", "top 5"],
+        columns=["workload", "pairs", "measured again", "top 1", "top 5"],
         rows=[
-            [name, *(average(judgements, metric) for metric in ("pairwise", "top1", "top5"))]
+            [
+                name,
+                average(judgements, "pairwise"),
+                again.get(name) or "-",
+                *(average(judgements, metric) for metric in ("top1", "top5")),
+            ]
             for name, judgements in sorted(found.items())
         ],
     )

@@ -28,7 +28,7 @@ IMPLEMENTATIONS: dict[str, Make] = {
 @pytest.fixture(params=IMPLEMENTATIONS)
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
     # The contract does not say how good a model is; so many trees as in earnest would take minutes.
-    few = {"rank": 60, "latency": 30, "interval": 10, "validity": 30}
+    few = {"speed": 60, "latency": 30, "interval": 10, "validity": 30}
     monkeypatch.setattr("cost_model.base_model.ROUNDS", few)
     return IMPLEMENTATIONS[request.param]
 

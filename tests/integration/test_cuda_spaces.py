@@ -82,6 +82,16 @@ def launch(module) -> dict[str, int]:
     return {str(loop.thread_binding.thread_tag): int(loop.extent) for loop in bound}
 
 
+def shared_numbers(schedule) -> list[str]:
+    """Stages that write one number for each row to shared memory."""
+    return [
+        str(schedule.get(block).name_hint)
+        for block in map(schedule.get_sblock, (item.name for item in blocks_of(schedule)))
+        for region in schedule.get(block).writes
+        if region.source.scope() == "shared" and len(region.source.ty.shape) == 1
+    ]
+
+
 # --- warp-group tiles ----------------------------------------------------------------------------
 
 
@@ -198,6 +208,8 @@ def test_rows_are_scheduled_as_a_whole(op, args, dtype):
         axes = launch(applied.schedule.mod)
         assert axes["threadIdx.x"] % 32 == 0
         assert axes["threadIdx.x"] * axes.get("threadIdx.y", 1) <= 1024
+        # Threads that read a shared sum would not wait for the one that writes it.
+        assert not shared_numbers(applied.schedule)
         built = cuda_build.build(applied.schedule.mod, HOPPER)
         assert built.resources.get("shared_bytes", 0) <= 48 * 1024
 

@@ -9,10 +9,12 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from schedules.operators import find_operator
 from schedules.records import Candidate, MeasureResult, Purpose
@@ -40,6 +42,11 @@ class Entry:
     target: Target
     candidate: Candidate
     result: MeasureResult
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its latency was measured, and not that of a candidate with equal code."""
+        return self.result.latency_secs is not None and self.result.duplicate_of is None
 
 
 def read(path: Path = FILE) -> list[Entry]:
@@ -85,6 +92,39 @@ def measure(trials: int, seconds: float, path: Path = FILE) -> None:
             print(f"{sum(done.values())} trials, last of {calls[key]}", file=sys.stderr, flush=True)
 
 
+def measure_again(most: int, seed: int, path: Path = FILE) -> dict[str, list[tuple[float, float]]]:
+    """Measure up to so many trials of each workload a second time.
+
+    Returns
+    -------
+    dict
+        By call, both latencies in seconds, of trials that have two.
+    """
+    random = np.random.default_rng(seed)
+    found: dict[str, list[tuple[float, float]]] = {}
+    with LocalMeasurer() as measurer:
+        for call, entries in _by_call(read(path)).items():
+            timed = [entry for entry in entries if entry.is_timed]
+            chosen = [timed[place] for place in random.permutation(len(timed))[:most].tolist()]
+            workload = measurer.resolve(chosen[0].call)
+            asked = [entry.candidate for entry in chosen]
+            first = {entry.candidate.trace_id: entry.result.latency_secs for entry in chosen}
+            found[call] = [
+                (before, result.latency_secs)
+                for candidate, result in _measured(measurer, workload, chosen[0].target, asked)
+                if (before := first[candidate.trace_id]) and result.latency_secs
+            ]
+            print(f"again: {call}", file=sys.stderr, flush=True)
+    return found
+
+
+def _by_call(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(str(entry.call), []).append(entry)
+    return found
+
+
 def _measured(
     measurer: LocalMeasurer, workload: Workload, target: Target, candidates: list[Candidate]
 ) -> Iterator[tuple[Candidate, MeasureResult]]:
@@ -122,4 +162,4 @@ def _entry(line: dict[str, Any]) -> Entry:
 
 
 if __name__ == "__main__":
-    measure(trials=320, seconds=float(sys.argv[1]) if len(sys.argv) > 1 else 7200.0)
+    measure(trials=200, seconds=float(sys.argv[1]) if len(sys.argv) > 1 else 7200.0)

@@ -48,7 +48,7 @@ def test_a_new_model_is_not_fitted() -> None:
 def test_xgboost_itself_can_read_the_file_with_its_column_names(path: Path) -> None:
     booster = xgboost.Booster(model_file=path)
 
-    assert booster.feature_names == list(FEATURE_NAMES)
+    assert set(booster.feature_names) <= set(FEATURE_NAMES)
     assert booster.attr("tunesmith_feature_version") == str(FEATURE_VERSION)
 
 
@@ -62,7 +62,7 @@ def test_a_model_of_another_feature_version_is_refused(
 
 
 def test_a_model_of_other_columns_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosters, "FEATURE_NAMES", FEATURE_NAMES[::-1])
+    monkeypatch.setattr(boosters, "_PLACES", dict.fromkeys(FEATURE_NAMES[1:], 0))
 
     with pytest.raises(InputError, match="fit a new model from the tuning records"):
         XgbCostModel().load(path)

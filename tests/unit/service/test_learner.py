@@ -57,7 +57,7 @@ def _keep_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.learning.step._lowered", True)
     monkeypatch.setattr("service.learner.TICK_SECS", 0.01)
     # How good the model is does not matter here.
-    few = {"rank": 20, "latency": 20, "interval": 10, "validity": 10}
+    few = {"speed": 20, "latency": 20, "interval": 10, "validity": 10}
     monkeypatch.setattr("cost_model.base_model.ROUNDS", few)
 
 
