@@ -312,10 +312,12 @@ def _log_over_roofline(dataset: Dataset) -> Vector:
 
 def _part_of_tasks(dataset: Dataset, timed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return which timed rows are in three quarters of the tasks; of the rows, if tasks are few."""
-    # Tasks are numbered by a hash, so that every fourth one is a random one.
-    tasks, number = np.unique(dataset.groups, return_inverse=True)
+    # Tasks are numbered by a hash, so that every fourth one is a random one; those of which nothing
+    # is timed do not count, as nothing could be calibrated with them.
+    tasks = np.unique(dataset.groups[timed])
+    number = np.searchsorted(tasks, dataset.groups)
     if len(tasks) < _TASKS_TO_PART:
-        number = np.cumsum(timed)
+        number = np.cumsum(timed) - 1
     kept: npt.NDArray[np.bool_] = timed & (number % 4 != 3)
     return kept
 

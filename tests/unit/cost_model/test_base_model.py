@@ -113,6 +113,19 @@ def test_a_file_of_other_features_is_refused(
         BaseModel.from_bytes(model.to_bytes())
 
 
+def test_a_task_that_only_failed_calibrates_nothing() -> None:
+    working = tasks(count=4, fails=False)
+    broken = replace(
+        working, latency_secs=np.where(working.groups == 3, np.nan, working.latency_secs)
+    )
+    model = BaseModel()
+    model.fit(broken)
+
+    found = model.estimate(working.features)
+    assert np.isfinite(found.low_secs).all()
+    assert (found.low_secs <= found.high_secs).all()
+
+
 def test_trees_may_be_grown_elsewhere() -> None:
     grown: list[str] = []
 
