@@ -29,7 +29,7 @@ from cost_model.columns import (
 from cost_model.footprint import Access, Dimension, Nest, analyse
 from cost_model.launch import describe_launches
 from cost_model.loop_nest import Axis, Loop, summarise
-from cost_model.lowered import launches_of
+from cost_model.lowered import constant, element_bytes, launches_of
 from cost_model.stores import pool
 from cost_model.task import describe_task
 from schedules.target import Target
@@ -182,7 +182,7 @@ def _dominant_nest(nests: Sequence[tuple[tuple[Any, ...], Any]]) -> Nest:
     return Nest(
         loops=tuple(_loop(loop, axes) for loop in loops),
         iterators=tuple(iterators.get(loop.loop_var.__chandle__(), frozenset()) for loop in loops),
-        extents=tuple(_constant(var.dom.extent) for var in realize.block.iter_vars),
+        extents=tuple(constant(var.dom.extent) for var in realize.block.iter_vars),
         accesses=_accesses(realize.block),
     )
 
@@ -208,13 +208,13 @@ def _accesses(block: Any) -> tuple[Access, ...]:
                 Access(
                     dimensions=tuple(
                         Dimension(
-                            extent=_constant(extent),
+                            extent=constant(extent),
                             strides=_strides(part.min, variables, numbers),
-                            window=_constant(part.extent),
+                            window=constant(part.extent),
                         )
                         for extent, part in zip(buffer.shape, region.region, strict=True)
                     ),
-                    element_bytes=max(1, tvm_ffi.dtype(buffer.dtype).itemsize),
+                    element_bytes=element_bytes(buffer),
                     is_write=is_write,
                 )
             )
@@ -282,8 +282,4 @@ def _iterators_by_variable(realize: Any) -> dict[int, frozenset[int]]:
 
 
 def _extent(loop: Any) -> int:
-    return _constant(loop.extent)
-
-
-def _constant(value: Any) -> int:
-    return int(value) if isinstance(value, tirx.IntImm | int) else 1
+    return constant(loop.extent)

@@ -115,7 +115,7 @@ def _loop(loop: Any) -> _Loop:
     binding = loop.thread_binding
     return _Loop(
         variable=loop.loop_var.__chandle__(),
-        extent=_constant(loop.extent),
+        extent=constant(loop.extent),
         tag="" if binding is None else str(binding.thread_tag),
         vectorized=loop.kind == tirx.ForKind.VECTORIZED,
     )
@@ -139,21 +139,22 @@ def _allocate(grid: _Grid, buffers: Sequence[Any], loops: Sequence[_Loop]) -> No
 
 
 def _buffer_bytes(buffer: Any) -> int:
-    shape = [_constant(extent) for extent in buffer.shape]
+    shape = [constant(extent) for extent in buffer.shape]
     # The first stride holds what rows are padded by.
     elements = shape[0] * _strides(buffer)[0] if shape else 1
-    return elements * _element_bytes(buffer)
+    return elements * element_bytes(buffer)
 
 
-def _element_bytes(buffer: Any) -> int:
+def element_bytes(buffer: Any) -> int:
+    """Return the size of a buffer's element, at least a byte."""
     return max(1, int(tvm_ffi.dtype(buffer.dtype).itemsize))
 
 
 def _strides(buffer: Any) -> list[int]:
     """Elements from one place of each dimension to the next."""
     if buffer.strides:
-        return [_constant(stride) for stride in buffer.strides]
-    shape = [_constant(extent) for extent in buffer.shape]
+        return [constant(stride) for stride in buffer.strides]
+    shape = [constant(extent) for extent in buffer.shape]
     return [prod(shape[place + 1 :]) for place in range(len(shape))]
 
 
@@ -204,11 +205,11 @@ def _accesses(loops: Sequence[_Loop], block: Any) -> Iterator[WarpAccess | Intri
 def _intrinsic_access(
     loops: Sequence[_Loop], region: Any, *, is_write: bool, is_shared: bool
 ) -> IntrinsicAccess:
-    extents = [_constant(part.extent) for part in region.region]
+    extents = [constant(part.extent) for part in region.region]
     return IntrinsicAccess(
         requests=prod(loop.extent for loop in loops),
         rows=prod(extents[:-1]),
-        row_bytes=prod(extents[-1:]) * _element_bytes(region.source),
+        row_bytes=prod(extents[-1:]) * element_bytes(region.source),
         is_write=is_write,
         is_shared=is_shared,
     )
@@ -230,7 +231,7 @@ def _warp_access(
     return WarpAccess(
         requests=_requests(loops, index.used),
         lanes=tuple(map(tuple, np.broadcast_to(place, (count, width)).tolist())),
-        element_bytes=_element_bytes(region.source),
+        element_bytes=element_bytes(region.source),
         is_write=is_write,
         is_shared=is_shared,
     )
@@ -325,5 +326,6 @@ _OPERATORS: Mapping[type, Callable[[Any, Any], _Places]] = MappingProxyType(
 )
 
 
-def _constant(value: Any) -> int:
+def constant(value: Any) -> int:
+    """Return the value of an extent; 1 for one that is not constant."""
     return int(value) if isinstance(value, tirx.IntImm | int) else 1

@@ -25,10 +25,10 @@ def gpu(target: Target) -> Any:
     others contractions are tiled by `schedules.space.warpgroup` where the target has its
     instructions, and what is left is TVM's, with tensor cores.
     """
-    products = [warpgroup_contraction()] if reaches(target) else []
+    contractions = [warpgroup_contraction()] if reaches(target) else []
     stock = [Where(_is_open, rule) for rule in tensor_core_rules()]
     return meta_schedule.space_generator.PostOrderApply(
-        sch_rules=[gpu_streaming(target), *products, *stock],
+        sch_rules=[gpu_streaming(target), *contractions, *stock],
         postprocs=list(map(_narrowed, tensor_core_postprocs())),
         mutator_probs={
             **meta_schedule.mutator.Mutator.create(TENSOR_CORE_KIND),

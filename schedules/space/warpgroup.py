@@ -82,10 +82,14 @@ class _Contraction:
     dtype: str
     transposed: bool
 
-    def tiles(self) -> list[Tile]:
-        """Return the tiles that divide it."""
-        return [
-            Tile(
+    def tiles(self) -> Iterator[Tile]:
+        """Yield the tiles that divide it."""
+        for rows, columns, stages in _SHAPES:
+            points = _divided(self.points, rows)
+            if not points or self.columns % columns or self.depth % slice_length(self.dtype):
+                continue
+            whole = self._outside(points)
+            yield Tile(
                 points=points[whole:],
                 columns=columns,
                 depth=self.depth,
@@ -94,11 +98,6 @@ class _Contraction:
                 transposed=self.transposed,
                 windows=self.windows[whole:],
             )
-            for rows, columns, stages in _SHAPES
-            for points in _divided(self.points, rows)
-            for whole in [self._outside(points)]
-            if self.columns % columns == self.depth % slice_length(self.dtype) == 0
-        ]
 
     def _outside(self, points: Sequence[int]) -> int:
         """Return how many of the first axes a tile has one point of, and sees one element along."""
@@ -112,14 +111,13 @@ class _Contraction:
         return prod((*self.batch, *self.points, self.columns)) // (tile.rows * tile.columns)
 
 
-def _divided(points: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:
-    """Yield how many points of each axis make a tile's rows, as many as can be of the last ones."""
+def _divided(points: Sequence[int], rows: int) -> tuple[int, ...]:
+    """Return how many points of each axis make a tile, the last ones first; () if none do."""
     tile: list[int] = []
     for extent in reversed(points):
         tile.insert(0, gcd(extent, rows))
         rows //= tile[0]
-    if rows == 1:
-        yield tuple(tile)
+    return tuple(tile) if rows == 1 else ()
 
 
 def _apply(schedule: Any, block: Any) -> list[Any]:
@@ -128,7 +126,7 @@ def _apply(schedule: Any, block: Any) -> list[Any]:
     separated = schedule.copy()
     separate_axes(separated, block)
     found = _contraction_in(separated.get(block))
-    tiles = [] if found is None else found.tiles()
+    tiles = [] if found is None else list(found.tiles())
     if found is None or not tiles:
         return [schedule]
     done = []

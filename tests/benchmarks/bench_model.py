@@ -72,7 +72,7 @@ class Scale:
     again: int = AGAIN
 
 
-FULL = Scale(trials=200)
+FULL = Scale(trials=corpus.TRIALS)
 QUICK = Scale(trials=16, speed_rows=1000, turns=1, again=4)
 
 

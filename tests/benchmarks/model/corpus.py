@@ -30,6 +30,8 @@ from tuner.search.protocol import Trial
 from tuner.session import BATCH_SIZE
 
 FILE = ROOT / "build" / "benchmarks" / "model-corpus.jsonl"
+TRIALS = 200
+"""Of each workload, where its space has so many."""
 SAMPLE_BATCHES = 2
 """So many batches of a workload come from a search that was told nothing: from the space itself."""
 
@@ -162,4 +164,4 @@ def _entry(line: dict[str, Any]) -> Entry:
 
 
 if __name__ == "__main__":
-    measure(trials=200, seconds=float(sys.argv[1]) if len(sys.argv) > 1 else 7200.0)
+    measure(trials=TRIALS, seconds=float(sys.argv[1]) if len(sys.argv) > 1 else 7200.0)
