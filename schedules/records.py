@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from statistics import median
 from types import MappingProxyType
 
 from schedules.identity import sha256_id
+from schedules.runtimes import latency
 
 DEFAULT_TRACE = "[[],[]]"
 """The canonical trace that leaves the schedule to the compiler's default.
@@ -16,7 +16,7 @@ DEFAULT_TRACE = "[[],[]]"
 On a CPU that is the program as it was written, on a GPU what TVM's zero-search rules make of it.
 """
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 """Version of the measurement protocol; see `tuner.measure.timing`."""
 
 
@@ -163,9 +163,9 @@ class MeasureResult:
 
     @property
     def latency_secs(self) -> float | None:
-        """Median of the repeats; None after a failure and where there is only a bound."""
+        """What the fastest repeats agree on, see `schedules.runtimes`; None if nothing counts."""
         counts = self.run_secs and self.failure is None and self.censored_secs is None
-        return median(self.run_secs) if counts else None
+        return latency(self.run_secs) if counts else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,11 +250,11 @@ class Best:
     tier : Tier
         How close it is to what was asked for.
     latency_secs : float
-        Median of the re-measurement.
+        Of the re-measurement, as `MeasureResult.latency_secs`.
     latency_interval_secs : tuple of float
-        95 % confidence interval of that median.
+        95 % confidence interval of it.
     default_latency_secs : float or None
-        Median of the compiler's default, measured interleaved with it; None for imported records.
+        Of the compiler's default, measured interleaved with it; None for imported records.
     trace : str
         Canonical JSON.
     verified : bool

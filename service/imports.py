@@ -16,13 +16,13 @@ from schedules.records import (
     Tier,
     TuningRecord,
 )
+from schedules.runtimes import latency_interval
 from schedules.target import Target
 from schedules.workload import Workload
 from service.db.store import Store
 from service.events import Events
 from service.resolve import Resolver
 from tuner.client import wire
-from tuner.measure.timing import median_interval
 
 IMPORT_PROTOCOL_VERSION = 0
 
@@ -118,7 +118,7 @@ def _best(record: TuningRecord) -> Best:
         workload_id=record.workload_id,
         target_id=record.target_id,
         latency_secs=latency_secs,
-        latency_interval_secs=median_interval(record.result.run_secs),
+        latency_interval_secs=latency_interval(record.result.run_secs),
         default_latency_secs=None,
         trace=record.candidate.trace,
         trace_id=record.candidate.trace_id,

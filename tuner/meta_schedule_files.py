@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import tvm
@@ -15,6 +14,7 @@ from tvm.s_tir import meta_schedule as ms
 
 from schedules.errors import ConflictError, InputError, InvalidTraceError
 from schedules.ir import normalised_module
+from schedules.runtimes import latency
 from schedules.trace import canonical_trace, replay
 from tuner.client.requests import code_target
 
@@ -50,8 +50,8 @@ class FileEntry:
 
     @property
     def latency_secs(self) -> float:
-        """Median of the repeats."""
-        return median(self.run_secs)
+        """What the fastest repeats agree on."""
+        return latency(self.run_secs)
 
 
 def write_files(directory: Path, entries: Iterable[FileEntry]) -> int:

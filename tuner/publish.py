@@ -10,7 +10,7 @@ from schedules.records import (
     TuningRecord,
     default_candidate,
 )
-from tuner.measure.timing import median_interval
+from schedules.runtimes import latency_interval
 
 FINALISTS = 3
 
@@ -71,7 +71,7 @@ def choose_best(finals: Sequence[TuningRecord]) -> Best | None:
         return None
     default = next((item for item in passed if item.candidate.origin is Origin.DEFAULT), None)
     fastest = min(passed, key=_latency)
-    limit = median_interval(fastest.result.run_secs)[1]
+    limit = latency_interval(fastest.result.run_secs)[1]
     equals = [item for item in passed if _latency(item) <= limit]
     chosen = min(equals, key=lambda item: (len(item.candidate.trace), _latency(item)))
     return Best(
@@ -79,7 +79,7 @@ def choose_best(finals: Sequence[TuningRecord]) -> Best | None:
         workload_id=chosen.workload_id,
         target_id=chosen.target_id,
         latency_secs=_latency(chosen),
-        latency_interval_secs=median_interval(chosen.result.run_secs),
+        latency_interval_secs=latency_interval(chosen.result.run_secs),
         default_latency_secs=_latency(default) if default else None,
         trace=chosen.candidate.trace,
         trace_id=chosen.candidate.trace_id,

@@ -9,8 +9,8 @@ import numpy as np
 
 from cost_model.metrics import pairwise_accuracy
 from schedules.records import FailureKind, Origin, Purpose
+from schedules.runtimes import latency_interval
 from service.db.lines import FinalLine, StepLine, TrialLine
-from tuner.measure.timing import median_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def history(finals: Sequence[FinalLine]) -> tuple[Published, ...]:
                 job_id=job_id,
                 record_id=fastest.record_id,
                 latency_secs=fastest.latency_secs,
-                interval_secs=median_interval(fastest.run_secs),
+                interval_secs=latency_interval(fastest.run_secs),
                 default_secs=defaults[-1] if defaults else None,
                 created_at=fastest.created_at,
             )

@@ -258,7 +258,7 @@ def drift(checks: Sequence[Check]) -> Chart | None:
             for (check, share), at in zip(shown, times, strict=True)
         ],
         keys=[
-            Key(kind="best", shape="line", label="median of a check"),
+            Key(kind="best", shape="line", label="latency of a check"),
             Key(kind="limit", shape="line", label="5 % off the baseline"),
         ],
     )

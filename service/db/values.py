@@ -262,7 +262,7 @@ class Check:
     latency_secs, spread : float or None
         Median of the reference kernel's runs, and their interquartile range over it.
     baseline_secs : float or None
-        The median that it was compared with.
+        The latency that it was compared with.
     checked_at : datetime
         By the database's clock.
     """

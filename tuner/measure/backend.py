@@ -49,7 +49,7 @@ class Backend(Protocol):
         Calls are timed so many in a row that they take this long together: what starting one takes
         is then hidden behind those before.
     moves_buffers : bool
-        Whether finals are timed on other buffers each time.
+        Whether it matters where buffers lie, so that every repeat is to have others.
     """
 
     warm_up_calls: int

@@ -7,9 +7,9 @@ trials are timed while others are built there; otherwise building and timing nev
 
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from schedules import detect, intrinsics
@@ -23,10 +23,9 @@ from tuner.measure.kernel import Assignment, timer_overhead_secs
 from tuner.measure.noise import Noise
 from tuner.measure.protocol import MeasureBatch
 from tuner.measure.reference import reference_batch
+from tuner.measure.trials import TimedCode, Trials
 from tuner.measure.watch import Watch
 
-CODES_KEPT = 4096
-"""So many results are remembered by their code; a result takes about a kilobyte."""
 OVERHEAD_SECS = 10.0
 
 
@@ -43,14 +42,6 @@ class Measured:
     place: int
     result: MeasureResult
     busy_cores: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Timed:
-    """The first candidate that compiled to some code, with its result."""
-
-    trace_id: str
-    result: MeasureResult
 
 
 class Bench:
@@ -84,7 +75,7 @@ class Bench:
         self._builders = builders
         self._deadlines = deadlines
         self._interrupt = interrupt
-        self._timed: OrderedDict[tuple[str, str, str], _Timed] = OrderedDict()
+        self._timed = TimedCode()
         self._watch = Watch(os.sched_getaffinity(0) if device == "cpu" else ())
         self._overhead_nanosecs: int | None = None
 
@@ -105,18 +96,25 @@ class Bench:
         self, batch: MeasureBatch, entries: list[Entry], seed: int
     ) -> Generator[Measured, None, None]:
         built = self._built(batch, entries)
-        trials = batch.purpose is Purpose.TRIAL
-        if trials and self._build_cores is not None:
+        if batch.purpose is Purpose.TRIAL:
             yield from self._run_trials(batch, built)
-            return
-        for entry in built:
-            if entry.failure is not None:
-                yield self._measured(entry)
-        waiting = [entry for entry in entries if entry.failure is None]
-        if trials:
-            yield from self._run_trials(batch, waiting)
         else:
-            yield from self._run_finals(batch, waiting, seed)
+            yield from self._run_finals(batch, built, seed)
+
+    def _run_trials(self, batch: MeasureBatch, built: Iterator[Entry]) -> Iterator[Measured]:
+        beside = self._build_cores is not None
+        trials = Trials(
+            batch,
+            self._watch,
+            deadlines=self._deadlines,
+            timed=self._timed,
+            conditions=self._timer_conditions(batch) | ({"builds": "beside"} if beside else {}),
+            as_built=beside,
+        )
+        # On the cores that are timed, nothing may be built meanwhile.
+        ready = built if beside else sorted(built, key=attrgetter("place"))
+        for entry, result in trials.run(ready):
+            yield Measured(place=entry.place, result=result, busy_cores=entry.busy_cores)
 
     def reference(self, target: Target) -> MeasureResult:
         """Build and run the reference kernel, in the same way as candidates."""
@@ -133,7 +131,7 @@ class Bench:
     def _run_reference(self, entry: Entry) -> None:
         """Time until there are repeats enough of a calm machine, or patience has ended."""
         run_secs = self._deadlines.run_secs
-        first = entry.failure is None and entry.order(run_secs, order="first")
+        first = entry.failure is None and entry.order(run_secs, order="first", incumbent_secs=None)
         if not first:
             return
         plan = timing.reference_plan(first["first_secs"])
@@ -213,85 +211,17 @@ class Bench:
 
         return ForkedChild(body, interrupt=self._interrupt)
 
-    # --- trials ----------------------------------------------------------------------------------
-
-    def _run_trials(self, batch: MeasureBatch, entries: Iterable[Entry]) -> Iterator[Measured]:
-        machine: Noise | None = None
-        incumbent_secs = batch.incumbent_secs
-        for entry in entries:
-            if entry.failure is not None:
-                yield self._measured(entry)
-                continue
-            machine = machine or self._watch.settle()
-            known = self._find_duplicate(batch, entry, incumbent_secs)
-            if known is not None:
-                entry.child.close()
-                yield Measured(place=entry.place, result=known, busy_cores=None)
-                continue
-            entry.note({"noise": machine.value, **self._timer_conditions(batch)})
-            if self._build_cores is not None:
-                entry.note({"builds": "beside"})
-            machine = self._run_watched(batch, entry, incumbent_secs, machine)
-            entry.child.close()
-            result = entry.result()
-            if result.latency_secs is not None:
-                incumbent_secs = min(result.latency_secs, incumbent_secs or result.latency_secs)
-            self._remember(batch, entry, result)
-            yield self._measured(entry)
-
-    def _run_watched(
-        self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None, machine: Noise
-    ) -> Noise:
-        """Run a trial, again if it was disturbed and matters; return how the machine is then.
-
-        A machine that did not become calm when it was waited for is not waited for again.
-        """
-        self._run_trial(batch, entry, incumbent_secs)
-        if self._watch.is_calm(self._watch.look()):
-            return Noise.CALM
-        entry.note({"noise": Noise.DISTURBED.value})
-        if machine is Noise.DISTURBED or self._watch.settle() is Noise.DISTURBED:
-            return Noise.DISTURBED
-        if not _may_contend(entry.result(), incumbent_secs):
-            return Noise.WAITED
-        entry.run_secs = ()
-        self._run_trial(batch, entry, incumbent_secs)
-        calm = self._watch.settle() is Noise.CALM
-        entry.note({"noise": (Noise.REPEATED if calm else Noise.DISTURBED).value})
-        return Noise.CALM if calm else Noise.DISTURBED
-
-    def _run_trial(self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None) -> None:
-        deadline_secs = self._deadlines.of_trial(incumbent_secs, batch.workload.size_bytes)
-        entry.run(deadline_secs, order="trial", incumbent_secs=incumbent_secs)
-
-    def _find_duplicate(
-        self, batch: MeasureBatch, entry: Entry, incumbent_secs: float | None
-    ) -> MeasureResult | None:
-        """Return the result of an earlier candidate with the same code, as this one's."""
-        known = self._timed.get(_code_key(batch, entry))
-        # The same candidate once more is asked for on purpose.
-        if known is None or known.trace_id == entry.candidate.trace_id:
-            return None
-        bound_secs = known.result.censored_secs
-        if bound_secs is not None and not timing.is_given_up(bound_secs, incumbent_secs):
-            # It lost against a faster incumbent than this one.
-            return None
-        return replace(known.result, build_secs=entry.build_secs, duplicate_of=known.trace_id)
-
-    def _remember(self, batch: MeasureBatch, entry: Entry, result: MeasureResult) -> None:
-        # A failure may have had another reason than the code.
-        if entry.code_id is None or result.failure is not None:
-            return
-        known = _Timed(trace_id=entry.candidate.trace_id, result=result)
-        self._timed[_code_key(batch, entry)] = known
-        while len(self._timed) > CODES_KEPT:
-            self._timed.popitem(last=False)
-
     # --- finals ----------------------------------------------------------------------------------
 
     def _run_finals(
-        self, batch: MeasureBatch, entries: Sequence[Entry], seed: int
+        self, batch: MeasureBatch, built: Iterator[Entry], seed: int
     ) -> Iterator[Measured]:
+        entries: list[Entry] = []
+        for entry in built:
+            if entry.failure is not None:
+                yield self._measured(entry)
+            else:
+                entries.append(entry)
         deadline_secs = self._deadlines.final_run_secs
         writer = Entry(-1, batch.candidates[0], self._fork_writer(batch))
         try:
@@ -349,14 +279,3 @@ def _readable(entries: Iterable[Entry], wait_secs: float = 0.0) -> list[Entry]:
     waiting = list(entries)
     ready = wait_readable([entry.child.fileno for entry in waiting], wait_secs)
     return [entry for entry in waiting if entry.child.fileno in ready]
-
-
-def _code_key(batch: MeasureBatch, entry: Entry) -> tuple[str, str, str]:
-    return batch.workload.workload_id, batch.target.target_id, entry.code_id or ""
-
-
-def _may_contend(result: MeasureResult, incumbent_secs: float | None) -> bool:
-    """Whether a trial that was disturbed may do so well without that it should be run again."""
-    if result.failure is not None or incumbent_secs is None:
-        return result.failure is None
-    return min(result.run_secs) <= timing.HOPELESS_AT_ONCE * incumbent_secs

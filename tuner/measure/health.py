@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median, quantiles
+from statistics import quantiles
+
+from schedules.runtimes import latency
 
 DRIFT_LIMIT = 0.05
-"""So far the median may move from the baseline, as a fraction of it."""
+"""So far the latency may move from the baseline, as a fraction of it."""
 SPREAD_LIMIT = 0.03
-"""So far the runs may lie apart: their interquartile range, as a fraction of the median."""
+"""So far the runs may lie apart: their interquartile range, as a fraction of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +19,9 @@ class Verdict:
     Attributes
     ----------
     latency_secs : float
-        Their median.
+        What the fastest of them agree on.
     spread : float
-        Their interquartile range over the median.
+        Their interquartile range over that latency.
     problem : str or None
         Why the device's timing cannot be trusted, in words.
     """
@@ -37,9 +39,9 @@ def judge(run_secs: Sequence[float], baseline_secs: float | None) -> Verdict:
     run_secs : sequence of float
         At least two runs, in seconds.
     baseline_secs : float or None
-        The median of a run when all was well, on the same device and environment.
+        The latency of a run when all was well, on the same device and environment.
     """
-    latency_secs = median(run_secs)
+    latency_secs = latency(run_secs)
     lower, _, upper = quantiles(run_secs, n=4, method="inclusive")
     spread = (upper - lower) / latency_secs
     drift = 0.0 if baseline_secs is None else latency_secs / baseline_secs - 1

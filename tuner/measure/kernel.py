@@ -3,8 +3,7 @@
 =============  ====================================================================
 order          answer
 =============  ====================================================================
-``trial``      the whole race against the incumbent, see `tuner.measure.timing`
-``first``      the seconds of one call after a warm-up
+``first``      the seconds of one call after a warm-up, and whether that is hopeless
 ``time``       so many repeats in a row
 ``repeat``     one repeat in which no core was missing, if there is one
 ``check``      how the output on fresh inputs compares with the reference
@@ -16,7 +15,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,12 +31,11 @@ from tuner.measure.backend import Conditions, backend_for
 from tuner.measure.buffers import Buffers
 from tuner.measure.cores import leave_bound_cores, running_on
 from tuner.measure.noise import waited_secs
-from tuner.measure.timing import Verdict
 
 DISTINCT_VALUES = 2**16
 """How many random values inputs have that are only timed; the rest repeats them."""
-TRIAL_CHUNK = 2
-"""Repeats between two decisions in a trial."""
+MOVED_BYTES_AT_MOST = 2**23
+"""Larger buffers are not moved between repeats: they fill caches wherever they lie."""
 FLUSH_BYTES_AT_LEAST = 2**25
 SLOW_CALL_SECS = 0.005
 """A kernel that takes longer is timed from Python, whose microseconds it does not notice."""
@@ -116,10 +113,9 @@ class Kernel:
     def obey(self, command: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out an order and return the answer."""
         orders: dict[str, Callable[[], dict[str, Any]]] = {
-            "trial": lambda: self._trial(command["incumbent_secs"]),
-            "first": self._first,
+            "first": lambda: self._first(command["incumbent_secs"]),
             "time": lambda: self._time(command["calls"], command["repeats"]),
-            "repeat": lambda: self._repeat_elsewhere(command["calls"]),
+            "repeat": lambda: self._repeat(command["calls"]),
             "check": lambda: self._check(
                 command["seed"], Path(command["reference"]), command["source"]
             ),
@@ -127,49 +123,25 @@ class Kernel:
         }
         return orders[command["order"]]()
 
-    def _trial(self, incumbent_secs: float | None) -> dict[str, Any]:
-        started = time.perf_counter()
-        before = waited_secs()
-        first_secs = self._warm_up()
-        if first_secs < timing.WARM_UP_SECS or not self._is_hopeless(
-            first_secs, incumbent_secs, before
-        ):
-            before = waited_secs()
-            first_secs = self._rough_secs(first_secs)
-        if self._is_hopeless(first_secs, incumbent_secs, before):
-            return self._given_up([first_secs])
-        calls = timing.calls_per_repeat(first_secs, timing.TRIAL_REPEAT_SECS)
-        hopeless_secs = inf if incumbent_secs is None else timing.HOPELESS_AT_ONCE * incumbent_secs
-        run_secs: list[float] = []
-        busy_cores, verdict = 0.0, Verdict.MORE
-        while verdict is Verdict.MORE:
-            answer = self._repeat(calls, TRIAL_CHUNK, hopeless_secs)
-            run_secs += answer["run_secs"]
-            busy_cores = max(busy_cores, answer["busy_cores"])
-            spent_secs = time.perf_counter() - started
-            verdict = timing.judge_trial(run_secs, incumbent_secs, spent_secs)
-        if verdict is Verdict.GIVEN_UP:
-            return self._given_up(run_secs)
-        return {**answer, "run_secs": run_secs, "busy_cores": busy_cores}
+    def _first(self, incumbent_secs: float | None) -> dict[str, Any]:
+        # A check has called the kernel before; of a very slow one, that says enough.
+        first_secs, before = self._call_secs, waited_secs()
+        if first_secs <= VERY_SLOW_CALL_SECS:
+            first_secs = self._warm_up()
+            slow = first_secs >= timing.WARM_UP_SECS
+            if not (slow and self._is_hopeless(first_secs, incumbent_secs, before)):
+                before = waited_secs()
+                first_secs = self._rough_secs(first_secs)
+        return {
+            "first_secs": first_secs,
+            "hopeless": self._is_hopeless(first_secs, incumbent_secs, before),
+            "conditions": self._conditions,
+        }
 
     @staticmethod
     def _is_hopeless(call_secs: float, incumbent_secs: float | None, before_secs: float) -> bool:
         waited = waited_secs() - before_secs
         return timing.is_hopeless(call_secs, incumbent_secs, waited_secs=waited)
-
-    def _given_up(self, run_secs: list[float]) -> dict[str, Any]:
-        return {
-            "run_secs": run_secs,
-            "censored_secs": min(run_secs),
-            "busy_cores": None,
-            "conditions": self._conditions,
-        }
-
-    def _first(self) -> dict[str, Any]:
-        # A check has called the kernel before; of a very slow one, that says enough.
-        if self._call_secs > VERY_SLOW_CALL_SECS:
-            return {"first_secs": self._call_secs}
-        return {"first_secs": self._rough_secs(self._warm_up())}
 
     def _warm_up(self) -> float:
         """Start threads and touch pages, or load code; return the seconds of the last call."""
@@ -189,29 +161,25 @@ class Kernel:
         leave_bound_cores(cores)
         return self._call_secs
 
-    def _repeat(self, calls: int, repeats: int = 1, hopeless_secs: float = inf) -> dict[str, Any]:
+    def _repeat(self, calls: int) -> dict[str, Any]:
         """Time again what had to wait, unless that happens all the time or takes long."""
+        if self._backend.moves_buffers and self._workload.size_bytes <= MOVED_BYTES_AT_MOST:
+            assert self._buffers is not None
+            self._buffers = self._buffers.moved()
         while True:
             before, started = waited_secs(), time.perf_counter()
-            answer = self._time(1 if self._cold else calls, repeats)
+            answer = self._time(1 if self._cold else calls, 1)
             allowed_secs = timing.WAITED_SHARE * (time.perf_counter() - started)
-            self._repeats += repeats
+            self._repeats += 1
             if waited_secs() - before <= allowed_secs:
                 break
-            self._preempted += repeats
+            self._preempted += 1
             limit = timing.PREEMPTED_AT_MOST + self._repeats / 2
-            long = self._call_secs > timing.PREEMPTED_REPEAT_SECS
-            if long or self._preempted > limit or min(answer["run_secs"]) > hopeless_secs:
+            if self._call_secs > timing.PREEMPTED_REPEAT_SECS or self._preempted > limit:
                 break
         if self._preempted:
             self._conditions["preempted_repeats"] = self._preempted
         return {**answer, "conditions": self._conditions}
-
-    def _repeat_elsewhere(self, calls: int) -> dict[str, Any]:
-        """Time one repeat, on buffers of its own where it matters where they lie."""
-        if self._backend.moves_buffers and self._buffers is not None:
-            self._buffers = self._buffers.moved()
-        return self._repeat(calls)
 
     def _time(self, calls: int, repeats: int) -> dict[str, Any]:
         cpu_started, started = time.process_time(), time.perf_counter()

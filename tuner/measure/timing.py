@@ -1,27 +1,28 @@
 """The measurement protocol: how often a kernel is called, how long, and under which conditions.
 
-Version 5. All of it holds for one process per candidate, TVM's threads on the target's cores, each
+Version 6. All of it holds for one process per candidate, TVM's threads on the target's cores, each
 of them on its own, and buffers with guard zones around them.
+
+What disturbs a machine comes and goes within milliseconds, so repeats are short and spread over
+time: candidates take turns, one repeat each, and all but the one that is timed are stopped. A
+latency is what the fastest repeats agree on (`schedules.runtimes`). On a CPU every repeat of small
+buffers has buffers of its own: where they lie in memory makes a kernel faster or slower by some
+percent, differently in every process.
 
 A trial is a race against the incumbent, the fastest trial so far. One call warms up and one shows
 the rough latency; then repeats of at least `TRIAL_REPEAT_SECS` follow. A candidate that is over
-`HOPELESS_AT_ONCE` times the incumbent after a call, or over `HOPELESS` times after the first
-repeats, is given up: what is stored is a bound, the fastest call that was seen. Of a call, the time
-that its threads waited for a core does not count, and a warm-up counts only if it takes
-over `WARM_UP_SECS`, as starting threads and touching pages do not. On a GPU the call that warms up
-is the second, as the first one loads the code, and the rough latency is that of several calls in a
-row, as a call alone is timed with its start by the host. One that is no contender, as it
-is over `CONTENDER` times the incumbent, ends after `TRIAL_REPEATS_AT_LEAST` repeats. A contender
-gets more, until the interval of its median is within `TRIAL_NARROW` of it, or after `TRIAL_REPEATS`
-repeats or `TRIAL_SECS`.
+`HOPELESS_AT_ONCE` times the incumbent after a call, or over `HOPELESS` times after two repeats, is
+given up: what is stored is a bound, the fastest that was seen. Of a call, the time that its threads
+waited for a core does not count, and a warm-up counts only if it takes over `WARM_UP_SECS`, as
+starting threads and touching pages do not. On a GPU the call that warms up is the second, as the
+first one loads the code, and the rough latency is that of several calls in a row, as a call alone
+is timed with its start by the host. A trial ends when `TRIAL_AGREEING` repeats agree, or after
+`TRIAL_REPEATS` or `TRIAL_SECS`; that of a contender, within `CONTENDER` times the incumbent, when
+`CONTENDER_AGREEING` agree or after `CONTENDER_REPEATS`.
 
-A final goes in rounds; in each round every candidate has one repeat of at least
-`FINAL_REPEAT_SECS`, so that what disturbs the machine disturbs all of them alike; all but the one
-that is timed are stopped. On a CPU every repeat has buffers of its own: where they lie in memory
-makes a kernel faster or slower by some percent, differently in every process. After
-`FINAL_ROUNDS_AT_LEAST` rounds a candidate that is clearly slower than the fastest ends; the others
-have `CONTENDER_ROUNDS_AT_LEAST` and go on until their intervals are within `FINAL_NARROW`, or until
-`FINAL_ROUNDS` or `FINAL_SECS`.
+A final has repeats of at least `FINAL_REPEAT_SECS`. After `FINAL_ROUNDS_AT_LEAST` rounds one that
+is clearly slower than the fastest ends; the others go on until `FINAL_AGREEING` repeats agree and
+their interval is within `FINAL_NARROW`, or until `FINAL_ROUNDS` or `FINAL_SECS`.
 
 The cache is ``warm`` where nothing else is asked for: every timed call follows another one on the
 same buffers. A workload whose program has the attribute `CACHE_ATTRIBUTE` with the value ``cold``
@@ -29,7 +30,7 @@ has its caches flushed before every timed call, and then a repeat is one call.
 
 A repeat of which the kernel's threads waited for a core, for over `WAITED_SHARE` of its time, is
 timed again, unless that happens all the time or the repeat takes over `PREEMPTED_REPEAT_SECS`; see
-also `tuner.measure.watch`.
+also `tuner.measure.watch` and `tuner.measure.race`.
 
 The reference kernel has `REFERENCE_REPEATS` short repeats; the first `REFERENCE_WARM_UP` of them,
 while clocks and caches settle, are not reported. Those after which the machine was disturbed,
@@ -38,23 +39,24 @@ while clocks and caches settle, are not reported. Those after which the machine 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
-from math import ceil, sqrt
-from statistics import median
+from math import ceil
 
-TRIAL_REPEATS_AT_LEAST = 4
-TRIAL_REPEATS = 12
+from schedules.runtimes import latency, latency_interval, undisturbed
+
 TRIAL_REPEAT_SECS = 0.004
+TRIAL_REPEATS = 8
+TRIAL_AGREEING = 3
 TRIAL_SECS = 1.0
-TRIAL_NARROW = 0.02
 WARM_UP_SECS = 0.02
 HOPELESS_AT_ONCE = 4.0
 HOPELESS = 2.0
 CONTENDER = 1.25
+CONTENDER_REPEATS = 14
+CONTENDER_AGREEING = 5
 
 FINAL_ROUNDS = 40
 FINAL_ROUNDS_AT_LEAST = 3
-CONTENDER_ROUNDS_AT_LEAST = 7
+FINAL_AGREEING = 7
 FINAL_REPEAT_SECS = 0.01
 FINAL_SECS = 1.2
 FINAL_NARROW = 0.01
@@ -89,14 +91,6 @@ class RepeatPlan:
     repeats: int
 
 
-class Verdict(Enum):
-    """How a trial goes on."""
-
-    MORE = auto()
-    ENOUGH = auto()
-    GIVEN_UP = auto()
-
-
 def calls_per_repeat(first_secs: float, repeat_secs: float) -> int:
     """Return how many calls fill a repeat, from the seconds of one call."""
     return max(1, ceil(repeat_secs / max(first_secs, 1e-9)))
@@ -121,49 +115,53 @@ def is_given_up(bound_secs: float, incumbent_secs: float | None) -> bool:
     return incumbent_secs is not None and bound_secs > HOPELESS * incumbent_secs
 
 
-def judge_trial(
-    run_secs: Sequence[float], incumbent_secs: float | None, spent_secs: float
-) -> Verdict:
-    """Decide how a trial goes on after some repeats.
+def trial_round(
+    run_secs: Mapping[int, Sequence[float]],
+    spent_secs: Mapping[int, float],
+    incumbent_secs: float | None,
+) -> list[int]:
+    """Return which trials need another repeat.
 
     Parameters
     ----------
-    run_secs : sequence of float
-        At least one repeat.
+    run_secs : Mapping[int, sequence of float]
+        Repeats of every trial that is under way, by any number.
+    spent_secs : Mapping[int, float]
+        What timing each of them has taken.
     incumbent_secs : float or None
-        The fastest trial so far.
-    spent_secs : float
-        What timing this candidate has taken.
+        The fastest trial that has ended.
     """
+    seen = [min(secs) for secs in run_secs.values() if secs]
+    known = seen if incumbent_secs is None else [*seen, incumbent_secs]
+    best_secs = min(known, default=None)
+    return [
+        place
+        for place, secs in run_secs.items()
+        if best_secs is None or _goes_on(secs, spent_secs[place], best_secs)
+    ]
+
+
+def _goes_on(run_secs: Sequence[float], spent_secs: float, best_secs: float) -> bool:
+    if len(run_secs) < 2:
+        return True
     fastest = min(run_secs)
-    if len(run_secs) > 1 and is_given_up(fastest, incumbent_secs):
-        return Verdict.GIVEN_UP
-    if len(run_secs) > 1 and spent_secs > TRIAL_SECS:
-        return Verdict.ENOUGH
-    if len(run_secs) < TRIAL_REPEATS_AT_LEAST:
-        return Verdict.MORE
-    contends = incumbent_secs is None or fastest <= CONTENDER * incumbent_secs
-    wide = interval_width(run_secs) > TRIAL_NARROW
-    return Verdict.MORE if contends and wide and len(run_secs) < TRIAL_REPEATS else Verdict.ENOUGH
+    if is_given_up(fastest, best_secs) or spent_secs > TRIAL_SECS:
+        return False
+    contends = fastest <= CONTENDER * best_secs
+    agreeing = CONTENDER_AGREEING if contends else TRIAL_AGREEING
+    most = CONTENDER_REPEATS if contends else TRIAL_REPEATS
+    return len(undisturbed(run_secs)) < agreeing and len(run_secs) < most
 
 
 def final_round(
     run_secs: Mapping[int, Sequence[float]], spent_secs: Mapping[int, float]
 ) -> list[int]:
-    """Return which finalists need another round.
-
-    Parameters
-    ----------
-    run_secs : Mapping[int, sequence of float]
-        Repeats of every finalist that has not failed, by any number.
-    spent_secs : Mapping[int, float]
-        What timing each of them has taken.
-    """
+    """Return which finalists need another round; takes what `trial_round` takes."""
     young = [place for place, secs in run_secs.items() if len(secs) < FINAL_ROUNDS_AT_LEAST]
     if young:
         return young
-    intervals = {place: median_interval(secs) for place, secs in run_secs.items()}
-    fastest = min(intervals, key=lambda place: median(run_secs[place]), default=None)
+    intervals = {place: latency_interval(secs) for place, secs in run_secs.items()}
+    fastest = min(intervals, key=lambda place: latency(run_secs[place]), default=None)
     return [
         place
         for place, secs in run_secs.items()
@@ -171,41 +169,17 @@ def final_round(
         and spent_secs[place] < FINAL_SECS
         and fastest is not None
         and intervals[place][0] <= intervals[fastest][1]
-        and (len(secs) < CONTENDER_ROUNDS_AT_LEAST or interval_width(secs) > FINAL_NARROW)
+        and not _is_certain(secs)
     ]
 
 
-def interval_width(run_secs: Sequence[float]) -> float:
-    """Return the width of `median_interval` as a fraction of the median."""
-    low, high = median_interval(run_secs)
-    return (high - low) / median(run_secs)
+def _is_certain(run_secs: Sequence[float]) -> bool:
+    low, high = latency_interval(run_secs)
+    agreeing = len(undisturbed(run_secs))
+    return agreeing >= FINAL_AGREEING and (high - low) / low <= FINAL_NARROW
 
 
 def reference_plan(first_secs: float) -> RepeatPlan:
     """Plan the reference kernel: many short repeats, so that some fall between disturbances."""
     calls = ceil(REFERENCE_REPEAT_SECS / max(first_secs, 1e-9))
     return RepeatPlan(calls=min(calls, REFERENCE_CALLS_AT_MOST), repeats=REFERENCE_REPEATS)
-
-
-def median_interval(run_secs: Sequence[float]) -> tuple[float, float]:
-    """Return a 95 % confidence interval of the median, without assuming a distribution.
-
-    Parameters
-    ----------
-    run_secs : sequence of float
-        At least one repeat.
-
-    Returns
-    -------
-    tuple of float
-        Order statistics at ranks ``n/2 -+ 1.96 * sqrt(n)/2``, clipped to the sample; for fewer than
-        six repeats it is the whole range and holds the median with less than 95 %.
-        Source: Conover, Practical Nonparametric Statistics, section 3.2.
-    """
-    ordered = sorted(run_secs)
-    count = len(ordered)
-    half_width = 1.96 * sqrt(count) / 2
-    low = max(0, int(count / 2 - half_width))
-    high = min(count - 1, ceil(count / 2 + half_width))
-    centre = median(ordered)
-    return min(ordered[low], centre), max(ordered[high], centre)

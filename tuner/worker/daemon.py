@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from statistics import median
 from types import FrameType
 from typing import Any
 
 from schedules.errors import InputError, UnavailableError
 from schedules.records import PROTOCOL_VERSION, Failure, FailureKind, MeasureResult
+from schedules.runtimes import latency
 from schedules.target import Target
 from tuner import logs
 from tuner.client import convert, wire
@@ -229,7 +229,7 @@ class WorkerDaemon:
             "runs on the machine, its clocks and its cooling; an operator ends it with "
             "`tunesmith clear %s`",
             self._quarantined,
-            check.failure or f"median {median(check.run_secs) * 1e3:.4g} ms",
+            check.failure or f"latency {latency(check.run_secs) * 1e3:.4g} ms",
             self._config.name,
         )
 

@@ -78,7 +78,7 @@ def test_nothing_slower_than_the_default_is_chosen():
 
 def test_a_tie_goes_to_the_shorter_trace():
     long, short = candidate(1, padding=50), candidate(2)
-    best = published([final(long, 0.9, 1.0, 1.1), final(short, 1.0, 1.05, 1.06)])
+    best = published([final(long, 1.0, 1.005, 1.01), final(short, 1.008, 1.009)])
     assert best.trace_id == short.trace_id
 
 

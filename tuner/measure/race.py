@@ -1,0 +1,199 @@
+"""Racers timed in rounds, between looks at the machine.
+
+Only the racer whose turn it is runs: the threads of TVM's pool look for more work for some tenth of
+a second after a call, and would take the cores from the next one's.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+
+from tuner.measure.entry import Entry
+from tuner.measure.noise import Noise
+from tuner.measure.timing import calls_per_repeat
+from tuner.measure.watch import SPIN_SECS, Look, Watch
+
+SPAN_SECS = 0.05
+"""After so much timing the machine is looked at."""
+PAUSE_SECS = 0.02
+
+Wanted = Callable[[Mapping[int, Sequence[float]], Mapping[int, float]], Collection[int]]
+"""Who needs another repeat, from the repeats that count and the seconds spent on them, by place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Repeat:
+    """One repeat: its value, what it took, and the looks before and after its span."""
+
+    run_secs: float
+    spent_secs: float
+    looks: tuple[Look, Look]
+
+
+@dataclass(kw_only=True)
+class _Racer:
+    entry: Entry
+    calls: int
+    deadline_secs: float
+    repeats: list[_Repeat] = field(default_factory=list)
+    noise: Noise = Noise.CALM
+
+
+class Race:
+    """Gives racers repeats, of which those count that nothing disturbed.
+
+    Racers may come and go between rounds. What was timed between two looks of which one was not
+    calm does not count; a disturbed machine is waited for. Once that has lost `patience_secs`,
+    everything counts.
+
+    Parameters
+    ----------
+    watch : Watch
+        Open.
+    patience_secs : float
+        See above.
+    wanted : Wanted
+        Decides whose race goes on.
+    """
+
+    def __init__(self, watch: Watch, *, patience_secs: float, wanted: Wanted) -> None:
+        self._watch = watch
+        self._patience_secs = patience_secs
+        self._wanted = wanted
+        self._racers: dict[int, _Racer] = {}
+        self._last: Look | None = None
+        self._looked_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._racers)
+
+    @property
+    def run_secs(self) -> dict[int, tuple[float, ...]]:
+        """The repeats that count, by place."""
+        return {
+            place: tuple(each.run_secs for each in self._counted(racer))
+            for place, racer in self._racers.items()
+        }
+
+    def add(
+        self, entry: Entry, first_secs: float, repeat_secs: float, deadline_secs: float
+    ) -> None:
+        """Let an entry race.
+
+        Parameters
+        ----------
+        entry : Entry
+            Built, its child paused.
+        first_secs, repeat_secs : float
+            What a call takes, roughly, and what a repeat shall take at least.
+        deadline_secs : float
+            For a repeat.
+        """
+        calls = calls_per_repeat(first_secs, repeat_secs)
+        self._racers[entry.place] = _Racer(entry=entry, calls=calls, deadline_secs=deadline_secs)
+
+    def round(self) -> bool:
+        """Give everyone who needs it another repeat; return whether anybody did."""
+        going = self._going()
+        needed = bool(going)
+        while going:
+            self._run_span(going)
+        return needed
+
+    def leave(self) -> list[Entry]:
+        """Let those go who need no more, with what counts and how the machine was."""
+        going = {racer.entry.place for racer in self._going()}
+        left = [self._racers.pop(place) for place in list(self._racers) if place not in going]
+        for racer in left:
+            counted = self._counted(racer)
+            racer.entry.run_secs = tuple(each.run_secs for each in counted)
+            racer.entry.note({"noise": self._noise(racer), **_core_speed(counted)})
+        return [racer.entry for racer in left]
+
+    def _going(self) -> list[_Racer]:
+        racing = {
+            place: self._counted(racer)
+            for place, racer in self._racers.items()
+            if racer.entry.failure is None
+        }
+        wanted = self._wanted(
+            {place: [each.run_secs for each in counted] for place, counted in racing.items()},
+            {place: sum(each.spent_secs for each in counted) for place, counted in racing.items()},
+        )
+        return [self._racers[place] for place in wanted]
+
+    def _counted(self, racer: _Racer) -> list[_Repeat]:
+        """Return the repeats that count, by what is known now of the cores."""
+        if self._patience_secs <= 0:
+            return racer.repeats
+        return [each for each in racer.repeats if self._is_calm(each)]
+
+    def _is_calm(self, repeat: _Repeat) -> bool:
+        return all(map(self._watch.is_calm, repeat.looks))
+
+    def _noise(self, racer: _Racer) -> Noise:
+        calm = all(map(self._is_calm, self._counted(racer)))
+        return racer.noise if calm else Noise.DISTURBED
+
+    def _run_span(self, going: list[_Racer]) -> None:
+        """Run the next of those who go on, for some time, and take them off the list."""
+        before = self._ready()
+        timed: list[tuple[_Racer, float, float]] = []
+        spent_secs = 0.0
+        while going and spent_secs < SPAN_SECS:
+            racer, started = going.pop(0), time.monotonic()
+            with turn_of(racer.entry):
+                racer.entry.run(racer.deadline_secs, order="repeat", calls=racer.calls)
+            took_secs = time.monotonic() - started
+            spent_secs += took_secs
+            if racer.entry.failure is None:
+                timed.append((racer, racer.entry.run_secs[-1], took_secs))
+        after = self._look()
+        for racer, run_secs, took_secs in timed:
+            repeat = _Repeat(run_secs=run_secs, spent_secs=took_secs, looks=(before, after))
+            racer.repeats.append(repeat)
+        if not self._watch.is_calm(after):
+            self._lose(spent_secs, Noise.REPEATED, [racer for racer, _, _ in timed])
+
+    def _ready(self) -> Look:
+        """Wait for a calm machine while there is patience; return what was seen last."""
+        fresh = time.monotonic() - self._looked_at < SPAN_SECS
+        look = self._last if fresh and self._last is not None else self._look()
+        while not self._watch.is_calm(look) and self._patience_secs > 0:
+            time.sleep(PAUSE_SECS)
+            self._lose(PAUSE_SECS, Noise.WAITED, list(self._racers.values()))
+            look = self._look()
+        return look
+
+    def _look(self) -> Look:
+        self._last, self._looked_at = self._watch.look(), time.monotonic()
+        return self._last
+
+    def _lose(self, lost_secs: float, noise: Noise, racers: Sequence[_Racer]) -> None:
+        self._patience_secs -= lost_secs
+        for racer in racers:
+            if racer.noise is not Noise.REPEATED:
+                racer.noise = noise
+
+
+@contextmanager
+def turn_of(entry: Entry) -> Iterator[None]:
+    """Let the entry's child run while the context lasts."""
+    entry.child.resume()
+    try:
+        yield
+    finally:
+        entry.child.pause()
+
+
+def _core_speed(repeats: Sequence[_Repeat]) -> dict[str, int]:
+    """Return what the slowest core managed while what counts was timed, as a condition.
+
+    Latencies of one machine compare only as far as this is the same: its cores may be slower for
+    minutes, by their clock or by what a hypervisor has put beside them.
+    """
+    looks = [look for repeat in repeats for look in repeat.looks]
+    slowest = [min(look.spins.values()) for look in looks if look.spins]
+    return {"core_looks_per_ms": round(median(slowest) / (1e3 * SPIN_SECS))} if slowest else {}
