@@ -5,7 +5,7 @@ order          answer
 =============  ====================================================================
 ``first``      the seconds of one call after a warm-up, and whether that is hopeless
 ``time``       so many repeats in a row
-``repeat``     one repeat in which no core was missing, if there is one
+``repeat``     one repeat, on buffers of its own where it matters where they lie
 ``check``      how the output on fresh inputs compares with the reference
 ``reference``  computes that reference and writes it to a file
 =============  ====================================================================
@@ -107,7 +107,6 @@ class Kernel:
         }
         self._opened: Any = None
         self._buffers: Buffers | None = None
-        self._repeats = self._preempted = 0
         self._call_secs = 0.0
 
     def obey(self, command: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,24 +161,10 @@ class Kernel:
         return self._call_secs
 
     def _repeat(self, calls: int) -> dict[str, Any]:
-        """Time again what had to wait, unless that happens all the time or takes long."""
         if self._backend.moves_buffers and self._workload.size_bytes <= MOVED_BYTES_AT_MOST:
             assert self._buffers is not None
             self._buffers = self._buffers.moved()
-        while True:
-            before, started = waited_secs(), time.perf_counter()
-            answer = self._time(1 if self._cold else calls, 1)
-            allowed_secs = timing.WAITED_SHARE * (time.perf_counter() - started)
-            self._repeats += 1
-            if waited_secs() - before <= allowed_secs:
-                break
-            self._preempted += 1
-            limit = timing.PREEMPTED_AT_MOST + self._repeats / 2
-            if self._call_secs > timing.PREEMPTED_REPEAT_SECS or self._preempted > limit:
-                break
-        if self._preempted:
-            self._conditions["preempted_repeats"] = self._preempted
-        return {**answer, "conditions": self._conditions}
+        return self._time(1 if self._cold else calls, 1)
 
     def _time(self, calls: int, repeats: int) -> dict[str, Any]:
         cpu_started, started = time.process_time(), time.perf_counter()

@@ -4,10 +4,10 @@ Version 6. All of it holds for one process per candidate, TVM's threads on the t
 of them on its own, and buffers with guard zones around them.
 
 What disturbs a machine comes and goes within milliseconds, so repeats are short and spread over
-time: candidates take turns, one repeat each, and all but the one that is timed are stopped. A
-latency is what the fastest repeats agree on (`schedules.runtimes`). On a CPU every repeat of small
-buffers has buffers of its own: where they lie in memory makes a kernel faster or slower by some
-percent, differently in every process.
+time: candidates take turns, one repeat each, and all but the one that is timed are stopped
+(`tuner.measure.race`). A latency is what the fastest repeats agree on (`schedules.runtimes`). On a
+CPU every repeat of small buffers has buffers of its own: where they lie in memory makes a kernel
+faster or slower by some percent, differently in every process.
 
 A trial is a race against the incumbent, the fastest trial so far. One call warms up and one shows
 the rough latency; then repeats of at least `TRIAL_REPEAT_SECS` follow. A candidate that is over
@@ -28,10 +28,6 @@ The cache is ``warm`` where nothing else is asked for: every timed call follows 
 same buffers. A workload whose program has the attribute `CACHE_ATTRIBUTE` with the value ``cold``
 has its caches flushed before every timed call, and then a repeat is one call.
 
-A repeat of which the kernel's threads waited for a core, for over `WAITED_SHARE` of its time, is
-timed again, unless that happens all the time or the repeat takes over `PREEMPTED_REPEAT_SECS`; see
-also `tuner.measure.watch` and `tuner.measure.race`.
-
 The reference kernel has `REFERENCE_REPEATS` short repeats; the first `REFERENCE_WARM_UP` of them,
 while clocks and caches settle, are not reported. Those after which the machine was disturbed,
 `REFERENCE_CHUNK` at a time, are timed again, for `REFERENCE_PATIENCE_SECS` at most.
@@ -51,8 +47,8 @@ WARM_UP_SECS = 0.02
 HOPELESS_AT_ONCE = 4.0
 HOPELESS = 2.0
 CONTENDER = 1.25
-CONTENDER_REPEATS = 14
-CONTENDER_AGREEING = 5
+CONTENDER_REPEATS = 10
+CONTENDER_AGREEING = 4
 
 FINAL_ROUNDS = 40
 FINAL_ROUNDS_AT_LEAST = 3
@@ -60,10 +56,6 @@ FINAL_AGREEING = 7
 FINAL_REPEAT_SECS = 0.01
 FINAL_SECS = 1.2
 FINAL_NARROW = 0.01
-
-PREEMPTED_AT_MOST = 6
-PREEMPTED_REPEAT_SECS = 0.05
-WAITED_SHARE = 0.005
 
 REFERENCE_REPEATS = 240
 REFERENCE_REPEAT_SECS = 0.004
