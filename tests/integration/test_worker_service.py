@@ -119,7 +119,7 @@ def test_a_job_is_watched_until_it_ends(server, client, worker):
     worker(SkylakeMeasurer()).join()
     finish(server.store, server.store.job(job.id), OWNER)
     result = CliRunner().invoke(main, ["job", job.id, "--watch", "--server", server.url])
-    assert "3/3 trials, best trial 1.5 ms" in result.stderr
+    assert "3/3 trials, best trial 1 ms" in result.stderr
     # Its finals were not measured here, so that there is nothing to show for it.
     assert (result.exit_code, "done" in result.stderr) == (1, True)
 

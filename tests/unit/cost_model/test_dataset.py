@@ -64,7 +64,7 @@ def test_a_failure_has_no_bound() -> None:
 
 def test_results_become_rows_but_for_those_lost_with_their_worker() -> None:
     results = [
-        MeasureResult(run_secs=(3.0, 1.0, 2.0)),
+        MeasureResult(run_secs=(3.0, 2.01, 2.0, 2.02)),
         failure(FailureKind.WORKER_LOST),
         failure(FailureKind.BUILD_TIMEOUT),
     ]
@@ -73,7 +73,7 @@ def test_results_become_rows_but_for_those_lost_with_their_worker() -> None:
     made = Dataset.from_results(features, results, group=7, flops=10.0)
 
     assert made.features[:, 0].tolist() == [1.0, 3.0]
-    assert made.latency_secs[0] == 2.0
+    assert made.latency_secs[0] == 2.01
     assert made.failed.tolist() == [False, True]
     assert made.groups.tolist() == [7, 7]
     assert made.flops.tolist() == [10.0, 10.0]
