@@ -1,6 +1,6 @@
 """Trials: candidates of one batch race against the incumbent, each until its latency is known."""
 
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -162,7 +162,7 @@ class Trials:
         yield entry, result
         if self._racing.get(code) == entry.candidate.trace_id:
             del self._racing[code]
-            for twin in deque(self._twins.pop(code, [])):
+            for twin in self._twins.pop(code, []):
                 yield from self._enter(twin)
 
     def _wanted(
