@@ -123,18 +123,22 @@ def trial_round(
     incumbent_secs : float or None
         The fastest trial that has ended.
     """
-    seen = [min(secs) for secs in run_secs.values() if secs]
-    known = seen if incumbent_secs is None else [*seen, incumbent_secs]
-    best_secs = min(known, default=None)
+    best_secs = fastest_seen(run_secs, incumbent_secs)
     return [
-        place
-        for place, secs in run_secs.items()
-        if best_secs is None or _goes_on(secs, spent_secs[place], best_secs)
+        place for place, secs in run_secs.items() if _goes_on(secs, spent_secs[place], best_secs)
     ]
 
 
-def _goes_on(run_secs: Sequence[float], spent_secs: float, best_secs: float) -> bool:
-    if len(run_secs) < 2:
+def fastest_seen(
+    run_secs: Mapping[int, Sequence[float]], incumbent_secs: float | None
+) -> float | None:
+    """Return the fastest of the incumbent and all repeats; None where there is neither."""
+    seen = [secs for repeats in run_secs.values() for secs in repeats]
+    return min(seen if incumbent_secs is None else [*seen, incumbent_secs], default=None)
+
+
+def _goes_on(run_secs: Sequence[float], spent_secs: float, best_secs: float | None) -> bool:
+    if best_secs is None or len(run_secs) < 2:
         return True
     fastest = min(run_secs)
     if is_given_up(fastest, best_secs) or spent_secs > TRIAL_SECS:
@@ -173,5 +177,5 @@ def _is_certain(run_secs: Sequence[float]) -> bool:
 
 def reference_plan(first_secs: float) -> RepeatPlan:
     """Plan the reference kernel: many short repeats, so that some fall between disturbances."""
-    calls = ceil(REFERENCE_REPEAT_SECS / max(first_secs, 1e-9))
+    calls = calls_per_repeat(first_secs, REFERENCE_REPEAT_SECS)
     return RepeatPlan(calls=min(calls, REFERENCE_CALLS_AT_MOST), repeats=REFERENCE_REPEATS)

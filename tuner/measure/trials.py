@@ -172,8 +172,7 @@ class Trials:
 
     def _best_secs(self) -> float | None:
         """Return the fastest that was seen, also of those that still race."""
-        seen = [min(secs) for secs in self._race.run_secs.values() if secs]
-        return min([*seen, *filter(None, [self._incumbent_secs])], default=None)
+        return timing.fastest_seen(self._race.run_secs, self._incumbent_secs)
 
     def _deadline_secs(self) -> float:
         return self._deadlines.of_trial(self._incumbent_secs, self._batch.workload.size_bytes)
