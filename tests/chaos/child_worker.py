@@ -23,7 +23,7 @@ def main() -> None:
     options = worker.parser().parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     # Only the host is started from here.
-    subprocess.Popen = _FailingHost  # type: ignore[misc,assignment]
+    subprocess.Popen = _FailingHost  # type: ignore[misc,assignment]  # in its place
     with LocalMeasurer(builders=2) as measurer:
         worker.run_daemon(options, measurer, Ledger(options.ledger))
 

@@ -171,7 +171,7 @@ def test_a_query_restricts_a_cut(store: Store) -> None:
         )
 
     def rows(**query: object) -> int:
-        cut = store.cut_dataset(DatasetQuery(**query))  # type: ignore[arg-type]
+        cut = store.cut_dataset(DatasetQuery(**query))  # type: ignore[arg-type]  # of many types
         return len(cut.training_set.dataset)
 
     assert rows() == 3

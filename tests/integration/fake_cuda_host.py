@@ -124,5 +124,5 @@ class FakeCudaBackend(backend.CudaBackend):
 
 
 if __name__ == "__main__":
-    backend.CudaBackend = FakeCudaBackend  # type: ignore[misc]
+    backend.CudaBackend = FakeCudaBackend  # type: ignore[misc]  # in place of a GPU
     host.main()
