@@ -6,6 +6,8 @@ workload
     A TIR program with concrete shapes and dtypes; identified by the SHA-256 of its canonical IR.
 operator
     A catalogue entry that makes workloads from named arguments.
+family
+    All workloads whose programs differ in numbers only: the shapes of one program.
 target
     What code is generated for: a kind (``llvm``), a CPU model, features and a core count.
 device

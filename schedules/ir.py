@@ -54,6 +54,7 @@ def workload_from_call(call: OperatorCall) -> Workload:
         tensors=tuple(operator.tensors(call.args, call.dtype)),
         flops=float(operator.flops(call.args)),
         call=call,
+        family_id=family_id(module),
     )
 
 
@@ -85,6 +86,7 @@ def workload_from_ir(text: str, name: str | None = None) -> Workload:
         ir=tvm.ir.save_json(module),
         tensors=tensors,
         flops=_flops(module),
+        family_id=family_id(module),
     )
 
 
@@ -96,6 +98,15 @@ def module_of(workload: Workload) -> Any:
 def workload_id(module: Any) -> str:
     """Return the SHA-256 of the canonical form of a module's ``main``."""
     return sha256_id(canonical_ir(module["main"]))
+
+
+def family_id(module: Any) -> str:
+    """Return the SHA-256 of the canonical form of a module's ``main`` without its numbers.
+
+    Programs that were written by the same code for other shapes have the same, unless the compiler
+    has simplified one of them: a stride of one leaves no product behind.
+    """
+    return sha256_id(_Numberless().write(module["main"]))
 
 
 def canonical_ir(function: Any) -> list[Any]:
@@ -181,6 +192,15 @@ class _Canonical:
             self._by_content[key] = len(self._nodes)
             self._nodes.append(node)
         return f"n:{self._by_content[key]}"
+
+
+class _Numberless(_Canonical):
+    """Leaves out extents, bounds and factors; of a constant, its dtype stays."""
+
+    def _fields(self, value: Any) -> list[Any]:
+        if isinstance(value, tirx.IntImm | tirx.FloatImm):
+            return ["Number", str(value.dtype)]
+        return super()._fields(value)
 
 
 def objects(root: Any) -> Iterator[Any]:

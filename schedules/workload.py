@@ -103,6 +103,9 @@ class Workload:
         Arithmetic operations of one call.
     call : OperatorCall or None
         The catalogue call that made it, if any; it brings a NumPy reference.
+    family_id : str or None
+        That of the programs that differ from it in numbers only; see `schedules.ir.family_id`. None
+        where it was stored before there were families.
     """
 
     workload_id: str
@@ -111,6 +114,7 @@ class Workload:
     tensors: tuple[TensorSpec, ...]
     flops: float
     call: OperatorCall | None = None
+    family_id: str | None = None
 
     @property
     def size_bytes(self) -> int:

@@ -83,11 +83,7 @@ class Answers:
         key = (workload.workload_id, target.target_id)
         version = await run_in_threadpool(self._store.promoted_model)
         neighbours = await run_in_threadpool(
-            find_neighbours,
-            self._store,
-            workload.call,
-            target.target_id,
-            but_not=workload.workload_id,
+            find_neighbours, self._store, workload, target.target_id
         )
         sources = (version, *(best.record_id for _, best in neighbours))
         known = self._known.get(key)
@@ -98,11 +94,11 @@ class Answers:
         self._known.put(key, _Remembered(sources=sources, view=view, checked_at=time.monotonic()))
         return view
 
-    def can_tell(self, call: OperatorCall | None, target: Target) -> bool:
+    def can_tell(self, call: OperatorCall, target: Target) -> bool:
         """Whether there may be an answer at all, which is known without the program."""
         if self._store.promoted_model() is not None:
             return True
-        return bool(find_neighbours(self._store, call, target.target_id))
+        return bool(self._store.bests_of_operator(call.op, call.dtype, target.target_id))
 
     async def _ask(
         self,

@@ -286,9 +286,8 @@ class Orchestrator:
         )
 
     def _neighbours(self, workload: Workload, target_id: str) -> tuple[str, ...]:
-        """Return the traces of the bests of the operator's nearest other shapes."""
-        near = find_neighbours(self._store, workload.call, target_id, but_not=workload.workload_id)
-        return tuple(best.trace for _, best in near)
+        """Return the traces of the bests of the nearest other shapes."""
+        return tuple(best.trace for _, best in find_neighbours(self._store, workload, target_id))
 
     def _base_model(self) -> bytes | None:
         """Return the file of the version in use, which is read when another one comes into use."""

@@ -73,7 +73,11 @@ class Resolver:
         if isinstance(request, wire.IrWorkload):
             return self._program(request.ir, request.name)
         call = convert.operator_call(request)
-        return self._store.workload_for_call(call.key) or self._parser.resolve_call(call)
+        known = self._store.workload_for_call(call.key)
+        # Without a family it was stored by an older version.
+        if known is not None and known.family_id is not None:
+            return known
+        return self._parser.resolve_call(call)
 
     def known_workload_id(self, request: wire.WorkloadRequest) -> str | None:
         """Return the id of a workload, or None for an operator call that was never stored.

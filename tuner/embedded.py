@@ -133,9 +133,7 @@ def _tune(
             least_gain=least_gain,
             neighbours=[
                 best.trace
-                for _, best in find_neighbours(
-                    kept, workload.call, resolved.target_id, but_not=workload.workload_id
-                )
+                for _, best in find_neighbours(kept, workload, resolved.target_id)
             ],
             base_model=kept.base_model(),
             pool=pool,

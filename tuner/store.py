@@ -33,6 +33,10 @@ class RecordStore(Protocol):
         """
         ...
 
+    def bests_of_family(self, family_id: str, target_id: str) -> Sequence[tuple[Workload, Best]]:
+        """Return the bests of a family on a target, as `bests_of_operator` does."""
+        ...
+
     def base_model(self) -> bytes | None:
         """Return the file of the cost model in use, None where there is none."""
         ...
@@ -71,19 +75,22 @@ class MemoryStore:
         self, operator: str, dtype: str, target_id: str
     ) -> Sequence[tuple[Workload, Best]]:
         """See `RecordStore`."""
-        found = []
-        for best in list(self._bests.values()):
-            workload = self._workloads[best.workload_id]
-            call = workload.call
-            if call is None or (call.op, call.dtype, best.target_id) != (
-                operator,
-                dtype,
-                target_id,
-            ):
-                continue
-            if best.trace != DEFAULT_TRACE:
-                found.append((workload, best))
-        return found
+        return [
+            (workload, best)
+            for workload, best in self._tuned(target_id)
+            if (call := workload.call) is not None and (call.op, call.dtype) == (operator, dtype)
+        ]
+
+    def bests_of_family(self, family_id: str, target_id: str) -> Sequence[tuple[Workload, Best]]:
+        """See `RecordStore`."""
+        return [found for found in self._tuned(target_id) if found[0].family_id == family_id]
+
+    def _tuned(self, target_id: str) -> list[tuple[Workload, Best]]:
+        return [
+            (self._workloads[best.workload_id], best)
+            for best in list(self._bests.values())
+            if best.target_id == target_id and best.trace != DEFAULT_TRACE
+        ]
 
     def base_model(self) -> bytes | None:
         """See `RecordStore`."""

@@ -17,11 +17,10 @@ TRIALS = 64
 
 
 def may_be_told(services: Services, request: wire.BestRequest, target: Target) -> bool:
-    """Whether a prediction is worth resolving a program for."""
-    call = None
-    if isinstance(request.workload, wire.OperatorWorkload):
-        call = convert.operator_call(request.workload)
-    return services.answers.can_tell(call, target)
+    """Whether there may be a prediction; what is sent as a program was resolved to look it up."""
+    if isinstance(request.workload, wire.IrWorkload):
+        return True
+    return services.answers.can_tell(convert.operator_call(request.workload), target)
 
 
 async def tuned_in_time(

@@ -24,7 +24,7 @@ class Catalogue(Repository):
         else:
             stored = remembered.workload_for_call(workload.call.key)
         # An operator call may make another program than it did, with another compiler.
-        if stored is None or stored.workload_id != workload.workload_id:
+        if stored is None or _names(stored) != _names(workload):
             self._save_workload(workload)
             if workload.call is not None:
                 remembered.add_call(workload.call.key, workload)
@@ -34,9 +34,12 @@ class Catalogue(Repository):
         values = convert.workload_values(workload)
         values["created_at"] = database_now(session)
         insert_new(session, WorkloadRow, [values], WorkloadRow.workload_id)
+        stored = session.get_one(WorkloadRow, workload.workload_id)
+        if stored.family_id is None:
+            # It came before there were families.
+            stored.family_id = workload.family_id
         if workload.call is None:
             return
-        stored = session.get_one(WorkloadRow, workload.workload_id)
         if stored.call is None:
             # It came as bare IR before; the call brings a NumPy reference.
             stored.call = convert.call_values(workload.call)
@@ -127,6 +130,10 @@ class Catalogue(Repository):
             limit=limit,
             cursor=cursor,
         )
+
+
+def _names(workload: Workload) -> tuple[str, str | None]:
+    return workload.workload_id, workload.family_id
 
 
 def save_target(session: Session, target: Target) -> None:

@@ -51,6 +51,7 @@ def workload_values(workload: Workload) -> dict[str, Any]:
         ],
         "flops": workload.flops,
         "call": call_values(workload.call),
+        "family_id": workload.family_id,
     }
 
 
@@ -83,6 +84,7 @@ def workload(row: WorkloadRow) -> Workload:
         else OperatorCall(
             op=call["op"], args=MappingProxyType(dict(call["args"])), dtype=call["dtype"]
         ),
+        family_id=row.family_id,
     )
 
 

@@ -39,6 +39,10 @@ class EmbeddedStore:
         """See `RecordStore`."""
         return self._store.bests_of_operator(operator, dtype, target_id)
 
+    def bests_of_family(self, family_id: str, target_id: str) -> Sequence[tuple[Workload, Best]]:
+        """See `RecordStore`."""
+        return self._store.bests_of_family(family_id, target_id)
+
     def base_model(self) -> bytes | None:
         """See `RecordStore`."""
         version = self._store.promoted_model()

@@ -32,7 +32,8 @@ class WorkloadRow(Base):
     flops: Mapped[float]
     call: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
-    __table_args__ = (Index(None, "created_at", "workload_id"),)
+    family_id: Mapped[str | None]
+    __table_args__ = (Index(None, "created_at", "workload_id"), Index(None, "family_id"))
 
 
 class WorkloadCallRow(Base):

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from schedules.errors import InputError, NotFoundError
@@ -205,17 +205,19 @@ class Bests(Repository):
 
         Where the compiler's default is best, there is nothing that other shapes could take over.
         """
-        rows = session.execute(
-            select(WorkloadRow, BestRow)
-            .join(BestRow, BestRow.workload_id == WorkloadRow.workload_id)
-            .where(
-                BestRow.target_id == target_id,
-                BestRow.trace != DEFAULT_TRACE,
-                WorkloadRow.call["op"].as_string() == operator,
-                WorkloadRow.call["dtype"].as_string() == dtype,
-            )
+        return _tuned(
+            session,
+            target_id,
+            WorkloadRow.call["op"].as_string() == operator,
+            WorkloadRow.call["dtype"].as_string() == dtype,
         )
-        return tuple((convert.workload(row), convert.best(best)) for row, best in rows)
+
+    @reading
+    def bests_of_family(
+        self, session: Session, family_id: str, target_id: str
+    ) -> tuple[tuple[Workload, Best], ...]:
+        """Return the tuned bests of a family on a target, as `bests_of_operator` does."""
+        return _tuned(session, target_id, WorkloadRow.family_id == family_id)
 
     @reading
     def best_record_ids(
@@ -285,6 +287,17 @@ def put_best(session: Session, best: Best, job_id: str | None, *, remeasured: bo
     for name, value in values.items():
         setattr(stored, name, value)
     return best
+
+
+def _tuned(
+    session: Session, target_id: str, *conditions: ColumnElement[bool]
+) -> tuple[tuple[Workload, Best], ...]:
+    rows = session.execute(
+        select(WorkloadRow, BestRow)
+        .join(BestRow, BestRow.workload_id == WorkloadRow.workload_id)
+        .where(BestRow.target_id == target_id, BestRow.trace != DEFAULT_TRACE, *conditions)
+    )
+    return tuple((convert.workload(row), convert.best(best)) for row, best in rows)
 
 
 def _require(session: Session, column: InstrumentedAttribute[str], ids: set[str]) -> None:

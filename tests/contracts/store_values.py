@@ -41,6 +41,7 @@ WORKLOAD = Workload(
     ),
     flops=256.0,
     call=CALL,
+    family_id=sha256_id("products"),
 )
 OTHER_WORKLOAD = replace(WORKLOAD, workload_id=sha256_id("softmax"), name="softmax", call=None)
 

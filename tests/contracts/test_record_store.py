@@ -87,13 +87,25 @@ def test_the_bests_of_an_operator_come_with_their_workloads(store):
         assert list(store.bests_of_operator(*other)) == []
 
 
+def test_the_bests_of_a_family_come_with_their_workloads(store):
+    finals, best = best_of(1.0)
+    store.add(replace(WORKLOAD, family_id="products"), TARGET, finals)
+    store.publish(best)
+    [(found, its_best)] = store.bests_of_family("products", TARGET.target_id)
+    assert (found.workload_id, found.family_id) == (WORKLOAD_ID, "products")
+    assert its_best.trace_id == best.trace_id
+    assert list(store.bests_of_family("sums", TARGET.target_id)) == []
+    assert list(store.bests_of_family("products", "f" * 64)) == []
+
+
 def test_a_default_that_is_best_is_nothing_for_other_shapes(store):
     call = OperatorCall(op="matmul", args={"n": 4, "m": 4, "k": 4}, dtype="float32")
     finals, best = best_of(9.0)
-    store.add(replace(WORKLOAD, call=call), TARGET, finals)
+    store.add(replace(WORKLOAD, call=call, family_id="products"), TARGET, finals)
     store.publish(best)
     assert store.best(WORKLOAD_ID, TARGET.target_id).trace == DEFAULT_TRACE
     assert list(store.bests_of_operator("matmul", "float32", TARGET.target_id)) == []
+    assert list(store.bests_of_family("products", TARGET.target_id)) == []
 
 
 def test_a_published_best_is_served(store):

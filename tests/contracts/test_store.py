@@ -52,6 +52,16 @@ def test_ir_that_was_saved_first_learns_its_call(store: Store) -> None:
     assert store.workload(WORKLOAD.workload_id).call == WORKLOAD.call
 
 
+def test_a_workload_of_an_older_version_learns_its_family(store: Store) -> None:
+    store.save_workload(replace(WORKLOAD, family_id=None))
+    assert store.workload_for_call(CALL.key).family_id is None
+    store.save_workload(WORKLOAD)
+    assert store.workload_for_call(CALL.key) == WORKLOAD
+    store.save_workload(replace(OTHER_WORKLOAD, family_id=None))
+    store.save_workload(OTHER_WORKLOAD)
+    assert store.workload(OTHER_WORKLOAD.workload_id) == OTHER_WORKLOAD
+
+
 def test_a_saved_target_comes_back_as_it_was(store: Store) -> None:
     for target in (CPU, GPU, CPU):
         store.save_target(target)

@@ -55,6 +55,7 @@ class FakeParser:
             tensors=tuple(operator.tensors(call.args, call.dtype)),
             flops=float(operator.flops(call.args)),
             call=call,
+            family_id=sha256_id(["family of", call.op, call.dtype]),
         )
 
     def resolve_ir(self, text: str, name: str | None) -> Workload:

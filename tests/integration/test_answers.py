@@ -11,12 +11,13 @@ from cost_model.columns import FEATURE_VERSION
 from cost_model.training import train
 from cost_model.versions import ModelVersion, TrainedOn, version_of
 from schedules.identity import canonical_json
-from schedules.ir import module_of
+from schedules.ir import module_of, workload_from_ir
 from schedules.records import Best, Environment, Tier
 from schedules.trace import replay
 from schedules.workload import Workload
 from service.db.model_values import DatasetQuery
 from service.db.store import Store
+from tests import programs
 from tests.integration.api_server import Server, live_server
 from tests.lessons import TARGET, matmul, records_of, teach
 from tuner.client import convert
@@ -144,3 +145,21 @@ def test_a_neighbour_answers_without_a_model(tmp_path: Path) -> None:
         low, high = found["latency_interval_secs"]
         assert low < best.latency_secs * 1.5 < high * 1.5
         replay(canonical_json(found["trace"]), module_of(NEAR))
+
+
+def test_shapes_of_one_program_are_neighbours(tmp_path: Path) -> None:
+    """Nobody has named the operator; blocks and buffers have names that the catalogue has not."""
+
+    def program(n: int, m: int, k: int) -> Workload:
+        return workload_from_ir(programs.ir_json(programs.matmul(n, m, k)))
+
+    small, large = program(64, 64, 64), program(96, 128, 64)
+    with live_server(tmp_path) as server:
+        teach(server.store, small, count=8)
+        server.store.save_workload(large)
+        best = publish_best(server.store, small)
+
+        found = look_up(server, large)
+
+        assert (found["tier"], found["record_id"]) == ("neighbour", best.record_id)
+        replay(canonical_json(found["trace"]), module_of(large))

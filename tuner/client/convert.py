@@ -48,6 +48,7 @@ def workload_to_wire(workload: Workload) -> wire.WorkloadWire:
             for tensor in workload.tensors
         ],
         flops=workload.flops,
+        family_id=workload.family_id,
         ir=workload.ir,
     )
 
@@ -72,6 +73,7 @@ def workload_from_wire(view: wire.WorkloadWire) -> Workload:
         ),
         flops=view.flops,
         call=call,
+        family_id=view.family_id,
     )
 
 

@@ -1,22 +1,22 @@
-"""Which tuned workloads are near to another one: other shapes of its operator."""
+"""Which tuned workloads are near to another one: other shapes of its operator or its program."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from schedules.records import Best
-from schedules.workload import OperatorCall, Workload
+from schedules.workload import Workload
 
 NEIGHBOURS = 4
 FARTHEST = 8.0
-"""Neighbours differ in their arguments by less than this, in powers of two, all together."""
+"""Neighbours differ in their extents by less than this, in powers of two, all together."""
 
 
 T = TypeVar("T")
 
 
 class Bests(Protocol):
-    """Where the bests of an operator's shapes are found."""
+    """Where the bests of workloads of one kind are found."""
 
     def bests_of_operator(
         self, operator: str, dtype: str, target_id: str
@@ -24,44 +24,60 @@ class Bests(Protocol):
         """See `tuner.store.RecordStore`."""
         ...
 
+    def bests_of_family(self, family_id: str, target_id: str) -> Sequence[tuple[Workload, Best]]:
+        """See `tuner.store.RecordStore`."""
+        ...
+
 
 def find_neighbours(
-    bests: Bests, call: OperatorCall | None, target_id: str, *, but_not: str = ""
+    bests: Bests, workload: Workload, target_id: str
 ) -> list[tuple[Workload, Best]]:
-    """Return the nearest tuned workloads on a target; see `nearest`. A program has none."""
-    if call is None:
-        return []
-    return nearest(call, bests.bests_of_operator(call.op, call.dtype, target_id), but_not=but_not)
+    """Return the nearest tuned workloads on a target; see `nearest`."""
+    call, family_id = workload.call, workload.family_id
+    found: list[tuple[Workload, Best]] = []
+    if call is not None:
+        found += bests.bests_of_operator(call.op, call.dtype, target_id)
+    if family_id is not None:
+        found += bests.bests_of_family(family_id, target_id)
+    return nearest(workload, found)
 
 
-def nearest(
-    call: OperatorCall, bests: Iterable[tuple[Workload, T]], *, but_not: str = ""
-) -> list[tuple[Workload, T]]:
+def nearest(workload: Workload, bests: Iterable[tuple[Workload, T]]) -> list[tuple[Workload, T]]:
     """Return the nearest of some workloads, nearest first, with what is best for them.
 
     Parameters
     ----------
-    call : OperatorCall
-        To which they are near.
+    workload : Workload
+        To which they are near; it is no neighbour of its own.
     bests : iterable of (Workload, T)
-        Of the same operator and dtype, on one target.
-    but_not : str
-        Id of a workload that is none: the one that is asked about.
+        Shapes of the same operator or of the same family, on one target; some may come twice.
     """
-    found = [
-        (distance, workload, best)
-        for workload, best in bests
-        if workload.workload_id != but_not
-        and workload.call is not None
-        and (distance := _distance(call, workload.call)) < FARTHEST
-    ]
+    others = {other.workload_id: (other, best) for other, best in bests}
+    others.pop(workload.workload_id, None)
+    found = [(_distance(workload, other), other, best) for other, best in others.values()]
     found.sort(key=lambda item: (item[0], item[1].workload_id))
-    return [(workload, best) for _, workload, best in found[:NEIGHBOURS]]
+    return [(other, best) for distance, other, best in found[:NEIGHBOURS] if distance < FARTHEST]
 
 
-def _distance(call: OperatorCall, other: OperatorCall) -> float:
-    """Return how much the arguments of two calls differ, in powers of two, all together."""
+def _distance(workload: Workload, other: Workload) -> float:
+    """Return how far two shapes lie apart, in powers of two, all their differences together."""
+    mine, theirs = workload.call, other.call
+    if mine is not None and theirs is not None and mine.op == theirs.op:
+        return _distance_of_arguments(mine.args, theirs.args)
+    return _distance_of_tensors(workload, other)
+
+
+def _distance_of_arguments(mine: Mapping[str, int], theirs: Mapping[str, int]) -> float:
     return sum(
-        abs(math.log2((1 + value) / (1 + other.args.get(name, 0))))
-        for name, value in call.args.items()
+        abs(math.log2((1 + value) / (1 + theirs.get(name, 0)))) for name, value in mine.items()
     )
+
+
+def _distance_of_tensors(workload: Workload, other: Workload) -> float:
+    """Compare shapes axis by axis; several axes that differ alike are most likely one extent."""
+    pairs = {
+        axis
+        for tensor, its in zip(workload.tensors, other.tensors, strict=True)
+        for axis in zip(tensor.shape, its.shape, strict=True)
+    }
+    return sum(abs(math.log2(extent / its)) for extent, its in pairs)

@@ -45,7 +45,7 @@ def gather(case: Case) -> Knowledge:
     base = FOLDER / f"base-{case.name}.bin"
     base.parent.mkdir(parents=True, exist_ok=True)
     base.write_bytes(_base_without(call).to_bytes())
-    near = nearest(call, _fastest(call, entries))
+    near = nearest(workload_from_call(call), _fastest(call, entries))
     return Knowledge(
         base=str(base),
         neighbours=[entry.candidate.trace for _, entry in near],

@@ -117,3 +117,47 @@ def test_tensors_beyond_32_bit_indices_are_refused():
 def test_canonical_form_is_plain_json():
     module = ir.module_of(ir.workload_from_ir(programs.ir_json(programs.matmul(8, 8, 8))))
     assert json.loads(json.dumps(ir.canonical_ir(module["main"])))
+
+
+def family_of(function) -> str:
+    family_id = ir.workload_from_ir(programs.ir_json(function)).family_id
+    assert family_id is not None
+    return family_id
+
+
+def test_shapes_of_one_program_are_a_family():
+    family = family_of(programs.matmul(8, 16, 32))
+    assert family == family_of(programs.matmul(7, 7, 7))
+    assert family == family_of(programs.matmul(8, 16, 32, names=("X", "Y")))
+    assert family != family_of(programs.scale(8))
+
+
+def test_constants_are_numbers_too():
+    assert family_of(programs.scale(8, 2.0)) == family_of(programs.scale(9, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("op", "one", "other"),
+    [
+        ("matmul", {"n": 8, "m": 16, "k": 32}, {"n": 64, "m": 64, "k": 64}),
+        ("softmax", {"m": 8, "n": 16}, {"m": 5, "n": 1000}),
+        (
+            "conv2d_nhwc",
+            {"n": 1, "h": 14, "w": 14, "ci": 8, "co": 16, "kernel_size": 3, "padding": 1},
+            {"n": 2, "h": 28, "w": 28, "ci": 32, "co": 8, "kernel_size": 3, "padding": 1},
+        ),
+    ],
+)
+def test_shapes_of_one_operator_are_a_family_of_their_dtype(op, one, other):
+    operator = find_operator(op)
+    family, again = (
+        ir.workload_from_call(operator.call(args)).family_id for args in (one, other)
+    )
+    assert family == again
+    assert family != ir.workload_from_call(operator.call(one, "float16")).family_id
+
+
+def test_a_program_is_of_the_family_of_the_operator_that_wrote_it():
+    call = find_operator("matmul").call({"n": 8, "m": 16, "k": 32})
+    written = ir.workload_from_call(call)
+    assert ir.workload_from_ir(written.ir).family_id == written.family_id

@@ -65,6 +65,7 @@ class WorkloadView(Wire):
     dtype: str | None
     tensors: list[TensorView]
     flops: float
+    family_id: str | None = None
     ir: str | None = None
 
 
