@@ -259,6 +259,9 @@ class Best:
         Canonical JSON.
     verified : bool
         Whether its output was compared with a reference.
+    expected_gain : float or None
+        By which share of its latency more tuning is expected to make it faster: another batch, or
+        tuning at all where nothing was measured. None where nobody can tell.
     """
 
     tier: Tier
@@ -274,6 +277,7 @@ class Best:
     environment: Environment
     model_version: str | None
     created_at: datetime
+    expected_gain: float | None = None
 
     @property
     def speedup(self) -> float | None:

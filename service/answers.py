@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _REMEMBERED = 1024
 _WAITING = 4
 _SURE_SECS = 1.0
+_FIRST_CHOICE = "shape.top_1_recall"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +137,22 @@ class Answers:
             except Exception:
                 logger.exception("no answer for workload %s", workload.workload_id)
                 return None
-        return None if answer is None else _view(answer, workload, target)
+        if answer is None:
+            return None
+        gain = None
+        if answer.model_version is not None:
+            gain = await run_in_threadpool(self._lack, answer.model_version)
+        return _view(answer, workload, target, gain)
+
+    def _lack(self, version: str) -> float | None:
+        """Return what a version's first choice lacked of the fastest on shapes that it knew not."""
+        recall = self._store.model_version(version).metrics.get(_FIRST_CHOICE)
+        return None if recall is None else 1.0 - recall
 
 
-def _view(answer: Answer, workload: Workload, target: Target) -> wire.BestView:
+def _view(
+    answer: Answer, workload: Workload, target: Target, expected_gain: float | None
+) -> wire.BestView:
     return wire.BestView(
         tier=answer.tier,
         workload_id=workload.workload_id,
@@ -154,4 +167,5 @@ def _view(answer: Answer, workload: Workload, target: Target) -> wire.BestView:
         environment={},
         model_version=answer.model_version,
         created_at=datetime.now(UTC),
+        expected_gain=expected_gain,
     )

@@ -329,7 +329,7 @@ class Orchestrator:
         finals = self._store.finals(job.job_id)
         if not finals:
             return self._queue_finals(job)
-        best = choose_best(finals)
+        best = choose_best(finals, self._trials(job))
         if best is None:
             reasons = {item.result.failure.detail for item in finals if item.result.failure}
             return self._end(

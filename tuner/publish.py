@@ -11,6 +11,7 @@ from schedules.records import (
     default_candidate,
 )
 from schedules.runtimes import latency_interval
+from tuner.search.gain import gain_of_another_batch
 
 FINALISTS = 3
 
@@ -48,12 +49,21 @@ def select_finalists(trials: Sequence[TuningRecord], stored: Best | None) -> lis
     return [default, *finalists.values()]
 
 
-def choose_best(finals: Sequence[TuningRecord]) -> Best | None:
+def choose_best(
+    finals: Sequence[TuningRecord], trials: Sequence[TuningRecord] = ()
+) -> Best | None:
     """Choose what to publish from the final measurements of one workload on one target.
 
-    Only verified records count. A candidate whose median lies within the fastest one's interval is
+    Only verified records count. A candidate whose latency lies within the fastest one's interval is
     as fast as it; among those the shortest trace wins. Nothing slower than the compiler's default
     is chosen.
+
+    Parameters
+    ----------
+    finals : sequence of TuningRecord
+        Measured together.
+    trials : sequence of TuningRecord
+        All trials, oldest first, which tell what more of them are expected to gain.
 
     Returns
     -------
@@ -88,6 +98,7 @@ def choose_best(finals: Sequence[TuningRecord]) -> Best | None:
         environment=chosen.environment,
         model_version=chosen.candidate.model_version,
         created_at=chosen.created_at,
+        expected_gain=gain_of_another_batch(trials),
     )
 
 

@@ -151,9 +151,9 @@ class Session:
     def _publish(self) -> Best | None:
         self._tell_progress("final")
         identity = (self._workload.workload_id, self._target.target_id)
-        stored = self._store.best(*identity)
-        finalists = select_finalists(self._store.trials(*identity), stored)
-        best = choose_best(list(self._measured(finalists, Purpose.FINAL)))
+        stored, trials = self._store.best(*identity), self._store.trials(*identity)
+        finalists = select_finalists(trials, stored)
+        best = choose_best(list(self._measured(finalists, Purpose.FINAL)), trials)
         published = stored if best is None else self._store.publish(best)
         self._tell_progress("done")
         return published

@@ -305,6 +305,7 @@ def best_values(best: Best) -> dict[str, Any]:
         "environment": dict(best.environment.facts),
         "model_version": best.model_version,
         "created_at": best.created_at,
+        "expected_gain": best.expected_gain,
     }
 
 
@@ -324,6 +325,7 @@ def best(row: BestRow) -> Best:
         environment=environment(row.environment),
         model_version=row.model_version,
         created_at=row.created_at,
+        expected_gain=row.expected_gain,
     )
 
 

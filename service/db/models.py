@@ -376,6 +376,7 @@ class BestRow(Base):
     created_at: Mapped[datetime]
     job_id: Mapped[str | None]
     first_at: Mapped[datetime]
+    expected_gain: Mapped[float | None]
     __table_args__ = (
         Index(None, "first_at", "workload_id", "target_id"),
         Index(None, "target_id", "first_at"),

@@ -112,6 +112,7 @@ def best(secs: float, **changes: Any) -> Best:
             environment=ENVIRONMENT,
             model_version=None,
             created_at=datetime(2024, 1, 1, tzinfo=UTC),
+            expected_gain=0.125,
         ),
         **changes,
     )

@@ -108,6 +108,8 @@ def test_answers_are_graded_by_what_is_known(server: Server) -> None:
     assert low <= predicted["latency_secs"] <= high
     assert (predicted["verified"], predicted["record_id"]) == (False, None)
     assert predicted["model_version"] == version
+    recall = server.store.model_version(version).metrics["shape.top_1_recall"]
+    assert predicted["expected_gain"] == pytest.approx(1 - recall)
     replay(canonical_json(predicted["trace"]), module_of(NEAR))
     assert look_up(server, NEAR) == predicted
     assert look_up(server, FAR) == 404
@@ -141,7 +143,7 @@ def test_a_neighbour_answers_without_a_model(tmp_path: Path) -> None:
         found = look_up(server, NEAR)
 
         assert (found["tier"], found["record_id"]) == ("neighbour", best.record_id)
-        assert found["model_version"] is None
+        assert (found["model_version"], found["expected_gain"]) == (None, None)
         low, high = found["latency_interval_secs"]
         assert low < best.latency_secs * 1.5 < high * 1.5
         replay(canonical_json(found["trace"]), module_of(NEAR))

@@ -45,6 +45,11 @@ def ratio_text(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}x"
 
 
+def gain_text(gain: float | None) -> str:
+    """Write what more tuning is expected to take off a latency."""
+    return "unknown" if gain is None else f"{gain:.1%} by more tuning, as expected"
+
+
 def failures_text(failures: Mapping[FailureKind, int]) -> str:
     """Write failures by kind."""
     return ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items())) or "none"
@@ -62,6 +67,7 @@ def print_best(best: wire.BestView) -> None:
         ),
         ("default", seconds_text(best.default_latency_secs)),
         ("speed-up", ratio_text(best.speedup)),
+        ("to gain", gain_text(best.expected_gain)),
         ("verified", "yes" if best.verified else "no"),
         ("workload", best.workload_id),
         ("target", best.target_id),

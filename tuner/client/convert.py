@@ -208,6 +208,7 @@ def best_to_wire(best: Best) -> wire.BestView:
         environment=dict(best.environment.facts),
         model_version=best.model_version,
         created_at=best.created_at,
+        expected_gain=best.expected_gain,
     )
 
 
@@ -227,6 +228,7 @@ def best_from_wire(view: wire.BestView) -> Best:
         environment=environment(view.environment),
         model_version=view.model_version,
         created_at=view.created_at,
+        expected_gain=view.expected_gain,
     )
 
 

@@ -1,7 +1,5 @@
 """Evolutionary search over the points of a schedule space, ranked by a cost model."""
 
-import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,7 +20,7 @@ from schedules.records import DEFAULT_TRACE, Candidate, MeasureResult, trace_id
 from schedules.target import Target
 from schedules.workload import Workload
 from tuner.search.batch import choose
-from tuner.search.gain import RECENT, expected_gain
+from tuner.search.gain import Misjudgement, expected_gain
 from tuner.search.points import Applied, Space, code_of
 from tuner.search.protocol import Trial
 from tuner.search.sites import Point
@@ -121,9 +119,7 @@ class EvolutionarySearch:
         self._codes: set[int] = set()
         self._population: list[Member] = []
         self._proposed: dict[str, Member] = {}
-        self._errors: deque[float] = deque(maxlen=RECENT)
-        self._best_secs: float | None = None
-        self._rival: tuple[str | None, float | None] = (None, None)
+        self._misjudgement = Misjudgement()
         self._measured: list[tuple[float, Point]] = []
         self._dataset = Dataset.empty(len(FEATURE_NAMES))
         self._group = group_of(workload.workload_id, target.target_id)
@@ -291,7 +287,8 @@ class EvolutionarySearch:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn from results; see `SearchStrategy`."""
-        self._note_errors(trials)
+        for trial in trials:
+            self._misjudgement.note(trial.candidate, trial.result)
         members = self._members([trial.candidate for trial in trials])
         told = [
             (member, trial.result)
@@ -307,24 +304,7 @@ class EvolutionarySearch:
     def expected_gain(self, candidates: Sequence[Candidate]) -> float | None:
         """Return what a proposed batch is expected to gain; see `tuner.search.gain`."""
         scores = [item.predicted_score for item in candidates if item.predicted_score is not None]
-        return expected_gain(scores, self._errors, self._random)
-
-    def _note_errors(self, trials: Sequence[Trial]) -> None:
-        """Compare predictions with what came of them.
-
-        A score is about the speed over the best's of then; what one version of the model has
-        scored was measured against the same.
-        """
-        for candidate, result in ((trial.candidate, trial.result) for trial in trials):
-            version, score = candidate.model_version, candidate.predicted_score
-            if version != self._rival[0]:
-                self._rival = version, self._best_secs
-            secs, rival_secs = result.latency_secs or result.censored_secs, self._rival[1]
-            if score is not None and rival_secs is not None:
-                speed = -math.inf if secs is None else math.log2(rival_secs / secs)
-                self._errors.append(speed - score)
-            if result.latency_secs is not None:
-                self._best_secs = min(result.latency_secs, self._best_secs or result.latency_secs)
+        return expected_gain(scores, self._misjudgement.errors, self._random)
 
     def _members(self, candidates: Sequence[Candidate]) -> list[Member | None]:
         """Return what is known of candidates, with features; None for one that does not apply."""

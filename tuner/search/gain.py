@@ -1,14 +1,80 @@
 """What the next batch of a search is expected to gain."""
 
+import math
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
+
+from schedules.records import Candidate, MeasureResult, TuningRecord
 
 RECENT = 48
 """So many of the latest trials show how far the model errs."""
 LEAST = 32
 """Fewer say too little of that."""
 DRAWS = 512
+
+
+class Misjudgement:
+    """By how much recent trials were faster than their model said.
+
+    A score is about the speed over the best's of then; what one version of the model has scored was
+    measured against the same.
+    """
+
+    def __init__(self) -> None:
+        self._errors: deque[float] = deque(maxlen=RECENT)
+        self._version: str | None = None
+        self._rival_secs: float | None = None
+        self._best_secs: float | None = None
+
+    @property
+    def errors(self) -> Sequence[float]:
+        """Logarithms to base 2, oldest first; minus infinity for what failed."""
+        return self._errors
+
+    @property
+    def advance(self) -> float:
+        """How much faster the best is than what the latest scores were about, as a logarithm."""
+        if self._rival_secs is None or self._best_secs is None:
+            return 0.0
+        return math.log2(self._rival_secs / self._best_secs)
+
+    def note(self, candidate: Candidate, result: MeasureResult) -> None:
+        """Compare a prediction with what came of it; the trials of a task come in their order."""
+        if candidate.model_version != self._version:
+            self._version, self._rival_secs = candidate.model_version, self._best_secs
+        secs, score = result.latency_secs or result.censored_secs, candidate.predicted_score
+        if score is not None and self._rival_secs is not None:
+            speed = -math.inf if secs is None else math.log2(self._rival_secs / secs)
+            self._errors.append(speed - score)
+        if result.latency_secs is not None:
+            self._best_secs = min(result.latency_secs, self._best_secs or result.latency_secs)
+
+
+def gain_of_another_batch(trials: Sequence[TuningRecord]) -> float | None:
+    """Return what a batch is expected to gain that is as promising as the last one was.
+
+    Parameters
+    ----------
+    trials : sequence of TuningRecord
+        Of one workload on one target, oldest first.
+
+    Returns
+    -------
+    float or None
+        As `expected_gain`; None also where no model had proposed the last trial.
+    """
+    misjudgement = Misjudgement()
+    for record in trials:
+        misjudgement.note(record.candidate, record.result)
+    last = [
+        record.candidate.predicted_score - misjudgement.advance
+        for record in trials
+        if record.candidate.predicted_score is not None
+        and record.candidate.model_version == trials[-1].candidate.model_version
+    ]
+    return expected_gain(last, misjudgement.errors, np.random.default_rng(0))
 
 
 def expected_gain(

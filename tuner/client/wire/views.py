@@ -82,6 +82,9 @@ class BestView(Wire):
     Exact ones were published after a measurement. Others were never measured: the latency and its
     interval are what is expected, `record_id` is that of the neighbour whose trace was adapted, or
     None, and nothing is verified.
+
+    `expected_gain` is the share of the latency that tuning is expected to take off: another batch
+    of trials, or tuning at all where nothing was measured; null where nobody can tell.
     """
 
     tier: Tier
@@ -97,6 +100,7 @@ class BestView(Wire):
     environment: dict[str, str | int]
     model_version: str | None
     created_at: datetime
+    expected_gain: float | None = None
 
 
 class JobView(Wire):

@@ -1,4 +1,4 @@
-"""Which workloads are shapes of one program.
+"""Which workloads are shapes of one program, and what more tuning is expected to gain.
 
 Revision ID: 0008
 Revises: 0007
@@ -14,6 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; workloads from before get their family when they are next submitted."""
+    """Add the columns; workloads from before get their family when they are next submitted."""
     op.add_column("workloads", sa.Column("family_id", sa.Text(), nullable=True))
     op.create_index("ix_workloads_family_id", "workloads", ["family_id"])
+    op.add_column("bests", sa.Column("expected_gain", sa.Double(), nullable=True))
