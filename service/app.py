@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from service import errors
 from service.api import (
     best,
+    budgets,
     health,
     jobs,
     leases,
@@ -43,6 +44,7 @@ costs the event loop, which answers look-ups, a turn.
 
 _ROUTERS = (
     jobs.router,
+    budgets.router,
     best.router,
     records.router,
     workers.router,

@@ -29,6 +29,7 @@ from tuner import logs
 from tuner.client import convert, wire
 from tuner.learning.neighbours import find_neighbours
 from tuner.publish import choose_best, select_finalists
+from tuner.search.gain import worth_of_another_batch
 from tuner.search.step import StepRequest, TrialWire
 from tuner.session import BATCH_SIZE
 
@@ -220,18 +221,23 @@ class Orchestrator:
             return self._finish(claim.job)
         if _spent(claim):
             return self._queue_finals(claim.job)
-        trials = self._trials(claim.job)
+        trials, spec = self._trials(claim.job), claim.job.spec
+        if spec.budget_id is not None and claim.job.worth_secs is None:
+            # Now that it is known, another job of the same budget may be the one to go on.
+            worth_secs = worth_of_another_batch(trials, spec.weight)
+            self._store.appraise(claim.job.job_id, self._owner, worth_secs)
+            return False
         self._steps[claim.job.job_id] = _Step(
-            claim=claim, trials=trials, future=self._search(claim.job, trials)
+            claim=claim, trials=trials, future=self._search(claim, trials)
         )
         return True
 
     def _search(
-        self, job: Job, trials: Sequence[TuningRecord]
+        self, claim: Claim, trials: Sequence[TuningRecord]
     ) -> Future[tuple[wire.CandidateWire, ...]]:
-        future = self._pool.submit(self._request(job, trials))
+        future = self._pool.submit(self._request(claim, trials))
         # The loop sleeps until something happens; this is something.
-        future.add_done_callback(lambda _: self._events.job_changed(job.job_id))
+        future.add_done_callback(lambda _: self._events.job_changed(claim.job.job_id))
         return future
 
     def _collect(self, claim: Claim) -> bool:
@@ -257,12 +263,12 @@ class Orchestrator:
             reason = f"the search process died {step.attempts} times: {error}"
             return self._end(step.claim.job, reason)
         step.attempts += 1
-        step.future = self._search(step.claim.job, step.trials)
+        step.future = self._search(step.claim, step.trials)
         return True
 
-    def _request(self, job: Job, trials: Sequence[TuningRecord]) -> StepRequest:
-        spec = job.spec
-        left = BATCH_SIZE if spec.trials is None else spec.trials - job.trials_done
+    def _request(self, claim: Claim, trials: Sequence[TuningRecord]) -> StepRequest:
+        job, spec = claim.job, claim.job.spec
+        left = BATCH_SIZE if claim.trials_left is None else claim.trials_left
         workload = self._store.workload(spec.workload_id)
         return StepRequest(
             search_id=job.job_id,
@@ -348,10 +354,10 @@ class Orchestrator:
 
 
 def _spent(claim: Claim) -> bool:
-    spec = claim.job.spec
-    if spec.trials is not None and claim.job.trials_done >= spec.trials:
+    if claim.trials_left is not None and claim.trials_left <= 0:
         return True
-    return spec.seconds is not None and claim.elapsed_secs >= spec.seconds
+    seconds = claim.job.spec.seconds
+    return seconds is not None and claim.elapsed_secs >= seconds
 
 
 def _seed(job: Job) -> int:

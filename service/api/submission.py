@@ -1,11 +1,12 @@
 """Making a job of a request, for all endpoints that start one."""
 
 import logging
+from dataclasses import replace
 
 from schedules.errors import InputError
 from schedules.space import SPACES
 from service.api.context import Services
-from service.db.values import Job, JobSpec
+from service.db.values import Job, JobSpec, SharedBudget
 from tuner.client import wire
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,56 @@ def submit_job(
     """
     spec = _spec(request, services, submitter)
     job, created = services.store.submit_job(spec, idempotency_key=idempotency_key)
+    _tell(services, job, created=created)
+    return job, created
+
+
+def share_budget(
+    services: Services,
+    request: wire.SharedBudgetRequest,
+    submitter: str,
+    *,
+    idempotency_key: str | None = None,
+) -> tuple[SharedBudget, bool]:
+    """Submit jobs that share a budget; a workload that is named twice is one, with both weights.
+
+    Returns
+    -------
+    budget : SharedBudget
+    created : bool
+        False if the key was used before.
+
+    Raises
+    ------
+    InputError, Refusal
+        As in `submit_job`; a task that is no good is named by its place.
+    """
+    specs: dict[str, JobSpec] = {}
+    for place, task in enumerate(request.tasks):
+        one = wire.JobRequest(
+            workload=task.workload,
+            target=request.target,
+            budget=request.budget,
+            priority=request.priority,
+            space=request.space,
+            seed=request.seed,
+        )
+        try:
+            spec = _spec(one, services, submitter)
+        except InputError as error:
+            raise type(error)(f"tasks[{place}]: {error}") from None
+        known = specs.get(spec.workload_id)
+        weight = task.weight + (known.weight if known else 0.0)
+        specs[spec.workload_id] = replace(spec, weight=weight)
+    shared, created = services.store.share_budget(
+        list(specs.values()), idempotency_key=idempotency_key
+    )
+    for job in shared.jobs:
+        _tell(services, job, created=created)
+    return shared, created
+
+
+def _tell(services: Services, job: Job, *, created: bool) -> None:
     if created:
         services.load.job_added()
         services.metrics.jobs_submitted.inc()
@@ -44,7 +95,6 @@ def submit_job(
             extra={"action": "submit_job", "job_id": job.job_id},
         )
     services.events.job_changed(job.job_id)
-    return job, created
 
 
 def _spec(request: wire.JobRequest, services: Services, submitter: str) -> JobSpec:

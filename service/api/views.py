@@ -11,7 +11,7 @@ from service.db.histogram import RELATIVE_ERROR
 from service.db.model_values import ModelOrder, OrderState
 from service.db.store import Store
 from service.db.summary_values import GroupBy, Summary
-from service.db.values import Check, Job, JobState, Lease, Worker
+from service.db.values import Check, Job, JobState, Lease, SharedBudget, Worker
 from tuner.client import convert, wire
 
 
@@ -57,6 +57,8 @@ def job_view(
         waiting_for=waiting_for,
         created_at=job.created_at,
         finished_at=job.finished_at,
+        budget_id=spec.budget_id,
+        weight=spec.weight,
     )
 
 
@@ -65,6 +67,24 @@ def current_job_view(store: Store, job: Job, *, attached: bool = False) -> wire.
     best = store.best(job.spec.workload_id, job.spec.target_id)
     live = live_target_ids(store) if job.state.active else ()
     return job_view(job, best, live, attached=attached)
+
+
+def shared_budget_view(store: Store, shared: SharedBudget) -> wire.SharedBudgetView:
+    """Write a budget with its jobs and their bests."""
+    live = live_target_ids(store) if shared.state.active else ()
+    bests = store.bests_of({(job.spec.workload_id, job.spec.target_id) for job in shared.jobs})
+    return wire.SharedBudgetView(
+        id=shared.budget_id,
+        state=shared.state.value,
+        trials_done=shared.trials_done,
+        trials_budget=shared.trials,
+        seconds_budget=shared.seconds,
+        jobs=[
+            job_view(job, bests.get((job.spec.workload_id, job.spec.target_id)), live)
+            for job in shared.jobs
+        ],
+        created_at=shared.created_at,
+    )
 
 
 def live_target_ids(store: Store) -> frozenset[str]:

@@ -1,18 +1,23 @@
 """Claims: a job's next step is a lease that an orchestrator holds while it takes the step."""
 
+import math
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
+from service.db.budgets import unspent_trials
 from service.db.engine import Repository, database_now, locked, reading, writing
 from service.db.jobs import read_jobs
 from service.db.models import IS_ACTIVE, JobRow, ShareRow
-from service.db.values import Claim, JobState
+from service.db.values import ACTIVE_STATES, Claim, Job, JobPhase, JobState
 
 BATCH_COST = 16
 """What the next batch of a job is taken to cost its submitter, in candidates."""
+NOT_WORTH_WAITING = 0.1
+"""A job whose next batch is worth less than this share of another one's, with which it shares a
+budget, leaves the trials to that, even if nothing is measured meanwhile."""
 
 
 class Claims(Repository):
@@ -35,8 +40,9 @@ class Claims(Repository):
         """Take active jobs whose next step is nobody's yet: none of their batches is open.
 
         The highest priority goes first, then whose submitter had the smallest share of the target,
-        then the one that was not claimed for longest. Those that `owner` holds are not returned
-        again.
+        then the one that was not claimed for longest. Of those that share a budget the one whose
+        next batch is worth most comes before the others; one that has to be appraised is worth
+        more than all. Those that `owner` holds are not returned again.
 
         Parameters
         ----------
@@ -46,11 +52,7 @@ class Claims(Repository):
             Take jobs of these targets only.
         """
         now = database_now(session)
-        free = and_(
-            IS_ACTIVE,
-            JobRow.measuring.is_(False),
-            or_(JobRow.owner.is_(None), JobRow.owner_until <= now),
-        )
+        free = and_(IS_ACTIVE, _is_free(JobRow, now))
         order = (JobRow.claimed_at.asc().nulls_first(), JobRow.created_at, JobRow.job_id)
         # What a submitter's jobs would be charged if each of them got a batch in this order.
         turn = func.coalesce(ShareRow.served, 0) + BATCH_COST * func.row_number().over(
@@ -64,7 +66,7 @@ class Claims(Repository):
                     ShareRow.target_id == JobRow.target_id, ShareRow.submitter == JobRow.submitter
                 ),
             )
-            .where(free)
+            .where(free, _is_worth_most(now))
         )
         if target_ids is not None:
             ranked = ranked.where(JobRow.target_id.in_(target_ids))
@@ -88,10 +90,7 @@ class Claims(Repository):
                 row.state = JobState.RUNNING
                 row.started_at = now
         session.flush()
-        return tuple(
-            Claim(job=job, elapsed_secs=(now - (job.started_at or now)).total_seconds())
-            for job in read_jobs(session, claimed)
-        )
+        return tuple(_claim(session, job, now) for job in read_jobs(session, claimed))
 
     @writing
     def renew_jobs(
@@ -127,3 +126,44 @@ class Claims(Repository):
             )
         )
         return count or 0
+
+
+def _is_free(job: type[JobRow], now: datetime) -> ColumnElement[bool]:
+    """Whether the next step of an active job is nobody's yet."""
+    return and_(job.measuring.is_(False), or_(job.owner.is_(None), job.owner_until <= now))
+
+
+def _is_worth_most(now: datetime) -> ColumnElement[bool]:
+    """Whether a job shares no budget, or no other one that shares it goes first.
+
+    Of those that wait that is the one which is worth more; of equal ones, such as those that nobody
+    has tried, the one with fewer trials. One that is worth far more is waited for.
+    """
+    rival = aliased(JobRow)
+    mine, theirs = (func.coalesce(job.worth_secs, math.inf) for job in (JobRow, rival))
+    fewer = or_(
+        rival.trials_done < JobRow.trials_done,
+        and_(rival.trials_done == JobRow.trials_done, rival.job_id < JobRow.job_id),
+    )
+    goes_first = select(rival.job_id).where(
+        rival.budget_id == JobRow.budget_id,
+        rival.phase == JobPhase.SEARCH,
+        rival.state.in_(ACTIVE_STATES),
+        or_(
+            and_(_is_free(rival, now), or_(theirs > mine, and_(theirs == mine, fewer))),
+            theirs * NOT_WORTH_WAITING > mine,
+        ),
+    )
+    return or_(JobRow.budget_id.is_(None), JobRow.phase == JobPhase.FINAL, ~goes_first.exists())
+
+
+def _claim(session: Session, job: Job, now: datetime) -> Claim:
+    spec, started_at = job.spec, job.started_at
+    trials_left = None if spec.trials is None else spec.trials - job.trials_done
+    if spec.budget_id is not None:
+        trials_left = unspent_trials(session, spec.budget_id, spec.trials)
+        started_at = session.scalar(
+            select(func.min(JobRow.started_at)).where(JobRow.budget_id == spec.budget_id)
+        )
+    elapsed_secs = (now - (started_at or now)).total_seconds()
+    return Claim(job=job, elapsed_secs=elapsed_secs, trials_left=trials_left)

@@ -149,6 +149,8 @@ def job_spec(row: JobRow) -> JobSpec:
         space=row.space,
         seed=row.seed,
         submitter=row.submitter,
+        budget_id=row.budget_id,
+        weight=1.0 if row.weight is None else row.weight,
     )
 
 
@@ -165,6 +167,7 @@ def job(row: JobRow, failures: Mapping[FailureKind, int]) -> Job:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        worth_secs=row.worth_secs,
     )
 
 

@@ -66,31 +66,13 @@ class Jobs(Repository):
         ConflictError
             The key was used for another request.
         """
-        if spec.trials is None and spec.seconds is None:
-            raise InputError("a budget needs a bound: give trials, seconds or both")
-        if spec.seconds is not None and not math.isfinite(spec.seconds):
-            raise InputError("a budget's seconds must be a finite number")
-        spec_hash = _spec_hash(spec)
-        if idempotency_key is not None:
-            known = session.get(IdempotencyKeyRow, idempotency_key)
-            if known is not None:
-                if known.spec_hash != spec_hash:
-                    raise ConflictError(
-                        "this idempotency key was used for another request; choose a new key"
-                    )
-                return _job(session, session.get_one(JobRow, known.job_id)), False
+        check_bounds(spec)
+        asked = spec_hash(spec)
+        known = job_of_key(session, idempotency_key, asked)
+        if known is not None:
+            return _job(session, known), False
         row, created = _attach_or_create(session, spec)
-        if idempotency_key is not None:
-            # The job first: the key refers to it.
-            session.flush()
-            session.add(
-                IdempotencyKeyRow(
-                    key=idempotency_key,
-                    job_id=row.job_id,
-                    spec_hash=spec_hash,
-                    created_at=database_now(session),
-                )
-            )
+        keep_key(session, idempotency_key, asked, row)
         session.flush()
         # A new job has no records to count.
         return (convert.job(row, {}) if created else _job(session, row)), created
@@ -152,8 +134,7 @@ class Jobs(Repository):
             There is none of that id.
         """
         row = lock_job(session, job_id)
-        if row.state.active:
-            _finish(session, row, JobState.CANCELLED)
+        cancel(session, row)
         return _job(session, row)
 
     @writing
@@ -197,6 +178,54 @@ class Jobs(Repository):
         _finish(session, row, JobState.DONE if error is None else JobState.FAILED)
 
 
+def check_bounds(spec: JobSpec) -> None:
+    """Raise InputError for a budget without a finite bound."""
+    if spec.trials is None and spec.seconds is None:
+        raise InputError("a budget needs a bound: give trials, seconds or both")
+    if spec.seconds is not None and not math.isfinite(spec.seconds):
+        raise InputError("a budget's seconds must be a finite number")
+
+
+def job_of_key(session: Session, key: str | None, asked: str) -> JobRow | None:
+    """Return the job that an idempotency key stands for, None if it is new.
+
+    Parameters
+    ----------
+    asked : str
+        Hash of what is asked for with the key.
+
+    Raises
+    ------
+    ConflictError
+        Something else was asked for with it.
+    """
+    known = None if key is None else session.get(IdempotencyKeyRow, key)
+    if known is None:
+        return None
+    if known.spec_hash != asked:
+        raise ConflictError("this idempotency key was used for another request; choose a new key")
+    return session.get_one(JobRow, known.job_id)
+
+
+def keep_key(session: Session, key: str | None, asked: str, row: JobRow) -> None:
+    """Let an idempotency key, if there is one, stand for a job."""
+    if key is None:
+        return
+    # The job first: the key refers to it.
+    session.flush()
+    session.add(
+        IdempotencyKeyRow(
+            key=key, job_id=row.job_id, spec_hash=asked, created_at=database_now(session)
+        )
+    )
+
+
+def cancel(session: Session, row: JobRow) -> None:
+    """Cancel a job that is held, if it has not ended."""
+    if row.state.active:
+        _finish(session, row, JobState.CANCELLED)
+
+
 def lock_job(session: Session, job_id: str) -> JobRow:
     """Hold a job's row until the transaction ends, or raise NotFoundError."""
     rows = locked(session, select(JobRow).where(JobRow.job_id == job_id))
@@ -238,10 +267,15 @@ def _attach_or_create(session: Session, spec: JobSpec) -> tuple[JobRow, bool]:
                 .values(precedence=-spec.priority)
             )
         return row, False
+    return add_job(session, new_id(), spec), True
+
+
+def add_job(session: Session, job_id: str, spec: JobSpec) -> JobRow:
+    """Make a job, or raise NotFoundError for an unknown workload or target."""
     call = find_workload(session, spec.workload_id).call
     find_target(session, spec.target_id)
     row = JobRow(
-        job_id=new_id(),
+        job_id=job_id,
         workload_id=spec.workload_id,
         target_id=spec.target_id,
         operator=None if call is None else call.op,
@@ -252,7 +286,9 @@ def _attach_or_create(session: Session, spec: JobSpec) -> tuple[JobRow, bool]:
         submitter=spec.submitter,
         space=spec.space,
         seed=spec.seed,
-        flight_key=flight_key,
+        budget_id=spec.budget_id,
+        weight=None if spec.budget_id is None else spec.weight,
+        flight_key=_flight_key(spec),
         state=JobState.QUEUED,
         phase=JobPhase.SEARCH,
         trials_done=0,
@@ -261,14 +297,16 @@ def _attach_or_create(session: Session, spec: JobSpec) -> tuple[JobRow, bool]:
         epoch=0,
     )
     session.add(row)
-    return row, True
+    return row
 
 
 def _flight_key(spec: JobSpec) -> str:
-    return sha256_id([spec.workload_id, spec.target_id, spec.space, spec.seed])
+    shared = [] if spec.budget_id is None else [spec.budget_id]
+    return sha256_id([spec.workload_id, spec.target_id, spec.space, spec.seed, *shared])
 
 
-def _spec_hash(spec: JobSpec) -> str:
+def spec_hash(spec: JobSpec) -> str:
+    """Return a hash of what is asked for, the same for retries."""
     asked = {"flight": _flight_key(spec), "trials": spec.trials, "seconds": spec.seconds}
     # Only where it is given, so that older requests keep their hashes.
     gain = {} if spec.least_gain is None else {"least_gain": spec.least_gain}

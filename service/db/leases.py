@@ -242,7 +242,10 @@ def record_results(
 
 
 def note_progress(session: Session, job: JobRow) -> None:
-    """Bring a job's `measuring` up to date after its batches have changed."""
+    """Bring a job's `measuring` up to date after its batches have changed.
+
+    What a batch has told may change what the next one is worth.
+    """
     if job.state.active:
         session.flush()
         job.measuring = bool(
@@ -252,6 +255,8 @@ def note_progress(session: Session, job: JobRow) -> None:
                 )
             )
         )
+        if not job.measuring:
+            job.worth_secs = None
 
 
 def note_mishap(

@@ -120,6 +120,8 @@ class JobRow(Base):
     """A job. `flight_key` is equal for jobs that ask for the same.
 
     `measuring` is whether one of its batches is ready or leased: then it needs no orchestrator.
+    `worth_secs` is what the next batch of one that shares a budget is expected to save; None until
+    an orchestrator has told so after the last one.
     """
 
     __tablename__ = "jobs"
@@ -147,6 +149,9 @@ class JobRow(Base):
     owner_until: Mapped[datetime | None]
     claimed_at: Mapped[datetime | None]
     epoch: Mapped[int] = mapped_column(BigInteger)
+    budget_id: Mapped[str | None]
+    weight: Mapped[float | None]
+    worth_secs: Mapped[float | None]
     __table_args__ = (
         # Single flight.
         Index(
@@ -159,7 +164,18 @@ class JobRow(Base):
         Index(None, "created_at", "job_id"),
         Index(None, "state", "created_at", "job_id"),
         Index(None, "owner"),
+        Index(None, "budget_id"),
     )
+
+
+class BudgetRow(Base):
+    """What several jobs may spend together."""
+
+    __tablename__ = "budgets"
+    budget_id: Mapped[str] = mapped_column(primary_key=True)
+    trials: Mapped[int | None]
+    seconds: Mapped[float | None]
+    created_at: Mapped[datetime]
 
 
 class IdempotencyKeyRow(Base):

@@ -29,6 +29,7 @@ from schedules.records import (
     Purpose,
 )
 from service.db import convert
+from service.db.budgets import affordable
 from service.db.catalogue import find_target, find_workload
 from service.db.engine import Repository, database_now, locked, new_id, reading, writing
 from service.db.health import note_crashes
@@ -73,6 +74,8 @@ class Queue(Repository):
     ) -> str:
         """Queue candidates to be measured together and return the batch's id.
 
+        Of a budget that is shared, the last candidates may be one job's too many; they are left out.
+
         Raises
         ------
         InputError
@@ -80,11 +83,12 @@ class Queue(Repository):
         NotFoundError
             There is no such job.
         ConflictError
-            `owner` does not hold the job, or it is finished.
+            `owner` does not hold the job, it is finished, or a budget that it shares is spent.
         """
         if not candidates:
             raise InputError("a batch needs at least one candidate")
         job = lock_owned_job(session, job_id, owner)
+        candidates = affordable(session, job, purpose, candidates)
         now = database_now(session)
         batch_id = new_id()
         batch = BatchRow(

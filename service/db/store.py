@@ -3,6 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.db.budgets import Budgets
 from service.db.catalogue import Catalogue
 from service.db.claims import Claims
 from service.db.counts import Counts
@@ -25,6 +26,7 @@ class Store(
     Workers,
     Health,
     Jobs,
+    Budgets,
     Claims,
     Queue,
     Idle,

@@ -121,6 +121,10 @@ class JobSpec:
         Makes the search reproducible.
     submitter : str
         Whose share of the fleet it takes.
+    budget_id : str or None
+        Where trials and seconds are those of several jobs together, their budget.
+    weight : float
+        How much a second of this workload counts among those that share its budget.
     """
 
     workload_id: str
@@ -132,6 +136,8 @@ class JobSpec:
     seed: int | None
     submitter: str = ""
     least_gain: float | None = None
+    budget_id: str | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +160,8 @@ class Job:
         Why it failed.
     created_at, started_at, finished_at : datetime or None
         Timezone-aware UTC.
+    worth_secs : float or None
+        What its next batch is expected to save, if it shares a budget; None until that is told.
     """
 
     job_id: str
@@ -166,6 +174,45 @@ class Job:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    worth_secs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedBudget:
+    """A budget that several jobs spend together.
+
+    Attributes
+    ----------
+    budget_id : str
+        Sorts by time of submission.
+    trials, seconds : int or None, float or None
+        For all of them; at least one of the two bounds is set.
+    jobs : tuple of Job
+        In the order of the request.
+    created_at : datetime
+        Timezone-aware UTC.
+    """
+
+    budget_id: str
+    trials: int | None
+    seconds: float | None
+    jobs: tuple[Job, ...]
+    created_at: datetime
+
+    @property
+    def trials_done(self) -> int:
+        """Trials recorded, failed ones too."""
+        return sum(job.trials_done for job in self.jobs)
+
+    @property
+    def state(self) -> JobState:
+        """Running until all jobs have ended, and done only if all of them are."""
+        states = {job.state for job in self.jobs}
+        if len(states) == 1:
+            return states.pop()
+        if states & set(ACTIVE_STATES):
+            return JobState.RUNNING
+        return JobState.FAILED if JobState.FAILED in states else JobState.CANCELLED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,11 +224,14 @@ class Claim:
     job : Job
         The job.
     elapsed_secs : float
-        Since it was started, by the database's clock.
+        Since it was started, or the first of those that share its budget, by the database's clock.
+    trials_left : int or None
+        Of its budget, or of the one that it shares; None where trials are not bounded.
     """
 
     job: Job
     elapsed_secs: float
+    trials_left: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from tests.contracts.test_store_concurrency import at_once
 
 def test_an_upgraded_database_is_what_the_models_describe(bare_database_url: str) -> None:
     assert migrate.check(bare_database_url) == (
-        "the schema is at revision None, this version needs 0008",
+        "the schema is at revision None, this version needs 0009",
     )
     migrate.upgrade(bare_database_url)
     assert migrate.check(bare_database_url) == ()

@@ -75,7 +75,7 @@ class Bench:
     def new_orchestrator(self, **changes: Any) -> Orchestrator:
         return Orchestrator(store=self.store, events=Events(), pool=self.pool, **changes)
 
-    def submit(self, **changes: Any) -> Job:
+    def spec(self, **changes: Any) -> JobSpec:
         spec = JobSpec(
             workload_id=WORKLOAD.workload_id,
             target_id=TARGET.target_id,
@@ -85,7 +85,10 @@ class Bench:
             space="stock",
             seed=1,
         )
-        job, _ = self.store.submit_job(replace(spec, **changes), idempotency_key=None)
+        return replace(spec, **changes)
+
+    def submit(self, **changes: Any) -> Job:
+        job, _ = self.store.submit_job(self.spec(**changes), idempotency_key=None)
         return job
 
     def lease(self) -> Lease | None:
@@ -182,6 +185,30 @@ def test_a_new_search_begins_with_the_bests_of_other_shapes(bench):
     first, second = bench.pool.requests[before:]
     assert first.neighbours == (best.trace,)
     assert second.neighbours == ()
+
+
+def test_a_shared_budget_goes_where_it_is_worth_most(bench):
+    """All batches find the same, so the weights decide; each workload is tried first."""
+    workloads = [
+        workload_from_call(find_operator("softmax").call({"m": 8, "n": extent}))
+        for extent in (16, 32, 64)
+    ]
+    for workload in workloads:
+        bench.store.save_workload(workload)
+    shared, _ = bench.store.share_budget(
+        [
+            bench.spec(workload_id=workload.workload_id, trials=104, weight=weight)
+            for workload, weight in zip(workloads, (1.0, 40.0, 2.0), strict=True)
+        ],
+        idempotency_key=None,
+    )
+    for _ in range(40):
+        bench.step()
+    shared = bench.store.shared_budget(shared.budget_id)
+    assert shared.state is JobState.DONE
+    assert [job.trials_done for job in shared.jobs] == [16, 72, 16]
+    for job in shared.jobs:
+        assert bench.store.best(job.spec.workload_id, TARGET.target_id).tier is Tier.EXACT
 
 
 def test_an_exhausted_space_ends_the_search_before_the_budget(tmp_path, bench):

@@ -99,3 +99,31 @@ def print_job(job: wire.JobView) -> None:
         )
     for name, value in lines:
         click.echo(f"{name:<9} {value}")
+
+
+def print_shared_budget(shared: wire.SharedBudgetView) -> None:
+    """Print a budget and the jobs that share it for people."""
+    total = shared.trials_budget
+    budget = str(total) if total is not None else f"{shared.seconds_budget:g} s"
+    for name, value in (
+        ("budget", shared.id),
+        ("state", shared.state),
+        ("trials", f"{shared.trials_done} of {budget}"),
+    ):
+        click.echo(f"{name:<9} {value}")
+    print_table(
+        ["job", "state", "weight", "trials", "best", "speed-up", "workload", "note"],
+        [
+            [
+                job.id,
+                job.state,
+                f"{job.weight:g}",
+                str(job.trials_done),
+                seconds_text(job.best.latency_secs if job.best else None),
+                ratio_text(job.best.speedup if job.best else None),
+                job.workload_id[:12],
+                job.error or job.waiting_for or "",
+            ]
+            for job in shared.jobs
+        ],
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from schedules.errors import InputError, TunesmithError
-from tuner.cli import files, fleet, local, model, remote, show, worker
+from tuner.cli import budgets, files, fleet, local, model, remote, show, worker
 
 COMMANDS_GROUP = "tunesmith.commands"
 
@@ -88,6 +88,6 @@ def main() -> None:
     """
 
 
-for _module in (local, remote, show, files, fleet, model, worker):
+for _module in (local, remote, budgets, show, files, fleet, model, worker):
     for _command in _module.COMMANDS:
         main.add_command(_command)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from schedules.errors import ContractError
+from schedules.errors import ContractError, InputError
 from tuner.client import wire
 from tuner.client.http import DEFAULT_SERVER, DEFAULT_TIMEOUT_SECS, Connection, parse
-from tuner.client.job import Job
+from tuner.client.job import Job, SharedBudget
 from tuner.client.models import Models
 from tuner.client.requests import checked, target_request, workload_request
 from tuner.client.wire import ModelView
@@ -136,6 +136,60 @@ class Client:
             "POST", "/v1/jobs", body=body, headers={"Idempotency-Key": key}
         )
         return Job(self._connection, parse(answer, wire.JobView))
+
+    def share_budget(
+        self,
+        workloads: Iterable[object],
+        *,
+        weights: Iterable[float] | None = None,
+        target: object = "native",
+        trials: int | None,
+        seconds: float | None = None,
+        least_gain: float | None = None,
+        space: str = "default",
+        priority: int = 0,
+        seed: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> SharedBudget:
+        """Ask for several workloads to be tuned with one budget, which goes where it saves most.
+
+        Parameters
+        ----------
+        workloads : iterable of object
+            See `tuner.client.requests.workload_request`.
+        weights : iterable of float or None
+            How often each is called; once by default.
+        trials, seconds : int or None, float or None
+            Of all of them together.
+        target, least_gain, space, priority, seed, idempotency_key
+            As for `submit`, the same for all.
+        """
+        written = [workload_request(workload) for workload in workloads]
+        weighed = [1.0] * len(written) if weights is None else list(weights)
+        if len(weighed) != len(written):
+            raise InputError(f"there are {len(weighed)} weights for {len(written)} workloads")
+        body = checked(
+            wire.SharedBudgetRequest,
+            tasks=[
+                checked(wire.SharedTask, workload=workload, weight=weight)
+                for workload, weight in zip(written, weighed, strict=True)
+            ],
+            target=target_request(target),
+            budget=checked(wire.Budget, trials=trials, seconds=seconds, least_gain=least_gain),
+            space=space,
+            priority=priority,
+            seed=seed,
+        )
+        key = idempotency_key or uuid.uuid4().hex
+        answer = self._connection.send(
+            "POST", "/v1/budgets", body=body, headers={"Idempotency-Key": key}
+        )
+        return SharedBudget(self._connection, parse(answer, wire.SharedBudgetView))
+
+    def shared_budget(self, budget_id: str) -> SharedBudget:
+        """Return a shared budget."""
+        view = self._connection.get(f"/v1/budgets/{budget_id}", wire.SharedBudgetView)
+        return SharedBudget(self._connection, view)
 
     def job(self, job_id: str) -> Job:
         """Return a job."""

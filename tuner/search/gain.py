@@ -77,6 +77,26 @@ def gain_of_another_batch(trials: Sequence[TuningRecord]) -> float | None:
     return expected_gain(last, misjudgement.errors, np.random.default_rng(0))
 
 
+def worth_of_another_batch(trials: Sequence[TuningRecord], weight: float) -> float:
+    """Return how many seconds a batch is expected to save, of all the calls of a workload together.
+
+    What is not known is hoped for: a workload without a trial is worth infinitely much, and one
+    whose model is too young to be judged all the time that it takes now.
+
+    Parameters
+    ----------
+    trials : sequence of TuningRecord
+        Of one workload on one target, oldest first.
+    weight : float
+        How often it is called.
+    """
+    latencies = [item.result.latency_secs for item in trials if item.result.latency_secs]
+    if not latencies:
+        return math.inf
+    gain = gain_of_another_batch(trials)
+    return weight * min(latencies) * (1.0 if gain is None else gain)
+
+
 def expected_gain(
     scores: Sequence[float], errors: Sequence[float], random: np.random.Generator
 ) -> float | None:

@@ -84,3 +84,16 @@ def test_a_failure_was_slower_than_any_prediction():
         misjudgement.note(one.candidate, one.result)
     assert misjudgement.errors[-1] == -math.inf
     assert set(misjudgement.errors) == {0.0, -math.inf}
+
+
+def test_a_batch_is_worth_what_it_saves_of_all_calls():
+    trials = session((1.0, 1.0), (1.0, 1.0))
+    left = gain.gain_of_another_batch(trials)
+    assert left is not None
+    assert gain.worth_of_another_batch(trials, 3.0) == pytest.approx(3.0 * 1.0 * left)
+
+
+def test_what_is_not_known_is_hoped_for():
+    assert gain.worth_of_another_batch([], 1.0) == math.inf
+    assert gain.worth_of_another_batch([trial(0, None, score=None, version=None)], 1.0) == math.inf
+    assert gain.worth_of_another_batch([trial(0, 0.5, score=None, version=None)], 4.0) == 2.0

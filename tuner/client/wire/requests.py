@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag
 from tuner.client.wire.base import Wire
 
 MAX_TRIALS = 100_000
+MAX_TASKS = 256
 
 
 class OperatorWorkload(Wire):
@@ -54,6 +55,25 @@ class JobRequest(Wire):
     workload: WorkloadRequest
     target: TargetRequest = "native"
     budget: Budget = Budget(trials=64)
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    space: Annotated[str, Field(min_length=1, max_length=100)] = "default"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+
+class SharedTask(Wire):
+    """A workload among several that share a budget."""
+
+    workload: WorkloadRequest
+    weight: Annotated[float, Field(gt=0, le=1e9)] = 1.0
+    """How often it is called, or how much a second of it counts otherwise."""
+
+
+class SharedBudgetRequest(Wire):
+    """Body of ``POST /v1/budgets``."""
+
+    tasks: Annotated[list[SharedTask], Field(min_length=1, max_length=MAX_TASKS)]
+    target: TargetRequest = "native"
+    budget: Budget
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     space: Annotated[str, Field(min_length=1, max_length=100)] = "default"
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None

@@ -124,6 +124,22 @@ class JobView(Wire):
     """Why a queued or running job does not progress, in words; None where it does."""
     created_at: datetime
     finished_at: datetime | None = None
+    budget_id: str | None = None
+    """The shared budget that `trials_budget` and `seconds_budget` are of; None for one of its own."""
+    weight: float = 1.0
+
+
+class SharedBudgetView(Wire):
+    """A budget that several jobs spend together, and how far they are."""
+
+    id: str
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    trials_done: int
+    trials_budget: int | None
+    seconds_budget: float | None
+    jobs: list[JobView]
+    """In the order of the request, equal workloads once."""
+    created_at: datetime
 
 
 class RecordView(Wire):
