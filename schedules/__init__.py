@@ -29,9 +29,11 @@ tuning record
 cost model
     Predicts how fast a candidate will run, from features, without running it.
 job
-    A request to tune workloads within a budget.
+    A request to tune a workload within a budget.
 task
-    One workload of a job.
+    A workload on a target, as a search or a cost model sees it.
+budget
+    The trials and seconds that a job, or several that share it, may spend.
 round
     One ask, measure, tell cycle of a search.
 batch
