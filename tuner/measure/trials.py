@@ -1,8 +1,8 @@
 """Trials: candidates of one batch race against the incumbent, each until its latency is known."""
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from schedules.records import MeasureResult
 from tuner.measure import timing
@@ -30,6 +30,14 @@ class _Timed:
 
     trace_id: str
     result: MeasureResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Leader:
+    """A candidate that races, and those with the same code, which wait for its result."""
+
+    trace_id: str
+    twins: list[Entry] = field(default_factory=list)
 
 
 class TimedCode:
@@ -98,8 +106,7 @@ class Trials:
         self._together = 1 if as_built else max(1, min(TOGETHER, fitting))
         self._incumbent_secs = batch.incumbent_secs
         self._race = Race(watch, patience_secs=PATIENCE_SECS, wanted=self._wanted)
-        self._racing: dict[_Code, str] = {}
-        self._twins: defaultdict[_Code, list[Entry]] = defaultdict(list)
+        self._leaders: dict[_Code, _Leader] = {}
 
     def run(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, MeasureResult]]:
         """Yield every entry with its result, as they come; its child is closed then."""
@@ -113,9 +120,9 @@ class Trials:
     def _enter(self, entry: Entry) -> Iterator[tuple[Entry, MeasureResult]]:
         """Let an entry race, unless that is not needed."""
         code = self._code(entry)
-        racing = self._racing.get(code) if entry.code_id else None
-        if entry.failure is None and racing not in (None, entry.candidate.trace_id):
-            self._twins[code].append(entry)
+        leader = self._leaders.get(code) if entry.failure is None and entry.code_id else None
+        if leader is not None and leader.trace_id != entry.candidate.trace_id:
+            leader.twins.append(entry)
             return
         known = self._timed.find(code, entry, self._best_secs())
         if known is not None:
@@ -124,7 +131,7 @@ class Trials:
         elif entry.failure is not None or not self._start(entry):
             yield from self._end(entry)
         else:
-            self._racing[code] = entry.candidate.trace_id
+            self._leaders.setdefault(code, _Leader(trace_id=entry.candidate.trace_id))
 
     def _start(self, entry: Entry) -> bool:
         """Warm up; return whether the entry is to race."""
@@ -144,10 +151,8 @@ class Trials:
     def _go_round(self) -> Iterator[tuple[Entry, MeasureResult]]:
         self._race.round()
         for entry in self._race.leave():
-            best_secs = self._best_secs()
-            fastest_secs = min(entry.run_secs, default=None)
-            if fastest_secs is not None and timing.is_given_up(fastest_secs, best_secs):
-                entry.censored_secs = fastest_secs
+            if timing.is_bound(entry.run_secs, self._best_secs()):
+                entry.censored_secs = min(entry.run_secs)
             yield from self._end(entry)
 
     def _end(self, entry: Entry) -> Iterator[tuple[Entry, MeasureResult]]:
@@ -160,9 +165,10 @@ class Trials:
         code = self._code(entry)
         self._timed.note(code, entry, result)
         yield entry, result
-        if self._racing.get(code) == entry.candidate.trace_id:
-            del self._racing[code]
-            for twin in self._twins.pop(code, []):
+        leader = self._leaders.get(code)
+        if leader is not None and leader.trace_id == entry.candidate.trace_id:
+            del self._leaders[code]
+            for twin in leader.twins:
                 yield from self._enter(twin)
 
     def _wanted(

@@ -51,6 +51,16 @@ def test_who_races_at_the_same_time_is_a_rival():
     assert timing.trial_round({0: [1.0], 1: [1.9, 1.9]}, spent, None) == [0, 1]
 
 
+def test_a_slow_trial_whose_repeats_agree_is_no_bound():
+    """The rival that is over twice as fast came after it had been timed."""
+    assert timing.is_bound([3.0, 3.0], 1.0)
+    assert timing.is_bound([3.0, 3.5, 4.0, 4.5], 1.0)
+    assert not timing.is_bound([3.0] * timing.TRIAL_AGREEING, 1.0)
+    assert not timing.is_bound([1.5, 1.5], 1.0)
+    assert not timing.is_bound([3.0, 3.0], None)
+    assert not timing.is_bound([], 1.0)
+
+
 def test_repeats_that_do_not_agree_are_repeated_within_limits():
     restless = [(1 + 0.03 * step) * INCUMBENT for step in range(timing.CONTENDER_REPEATS)]
     assert _goes_on(restless[:-1])
