@@ -132,8 +132,7 @@ def _tune(
             seed=secrets.randbelow(2**31) if seed is None else seed,
             least_gain=least_gain,
             neighbours=[
-                best.trace
-                for _, best in find_neighbours(kept, workload, resolved.target_id)
+                best.trace for _, best in find_neighbours(kept, workload, resolved.target_id)
             ],
             base_model=kept.base_model(),
             pool=pool,

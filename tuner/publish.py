@@ -49,9 +49,7 @@ def select_finalists(trials: Sequence[TuningRecord], stored: Best | None) -> lis
     return [default, *finalists.values()]
 
 
-def choose_best(
-    finals: Sequence[TuningRecord], trials: Sequence[TuningRecord] = ()
-) -> Best | None:
+def choose_best(finals: Sequence[TuningRecord], trials: Sequence[TuningRecord] = ()) -> Best | None:
     """Choose what to publish from the final measurements of one workload on one target.
 
     Only verified records count. A candidate whose latency lies within the fastest one's interval is

@@ -74,7 +74,7 @@ class Queue(Repository):
     ) -> str:
         """Queue candidates to be measured together and return the batch's id.
 
-        Of a budget that is shared, the last candidates may be one job's too many; they are left out.
+        What is more than a budget that is shared has left is not queued.
 
         Raises
         ------

@@ -135,7 +135,7 @@ def test_finals_wait_for_nobody(store: Store) -> None:
     second = claim(store)
     assert name_of(store, second) == "second"
     store.release_jobs(OWNER)
-    (taken,) = [item for item in store.claim_jobs(OWNER, TTL, limit=2)]
+    (taken,) = store.claim_jobs(OWNER, TTL, limit=2)
     store.begin_finals(taken.job, OWNER)
     store.release_jobs(OWNER)
     phases = {name_of(store, item): item.phase for item in iter(lambda: claim(store), None)}

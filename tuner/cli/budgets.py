@@ -1,6 +1,7 @@
 """Commands for several workloads that share one budget: submit-all, budget."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,6 @@ def _wait(shared: SharedBudget) -> None:
                 failures=sum(sum(job.failures.values()) for job in view.jobs),
             )
 
-        try:
+        # Printed first, and then told as the failure it is.
+        with suppress(JobFailedError):
             shared.wait(None, show)
-        except JobFailedError:
-            # Printed first, and then told as the failure it is.
-            pass

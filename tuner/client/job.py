@@ -59,9 +59,7 @@ class _Work(Generic[View]):
         self.view = parse(answer, self._VIEW)
         return self
 
-    def _end(
-        self, timeout_secs: float | None, on_progress: Callable[[View], None] | None
-    ) -> View:
+    def _end(self, timeout_secs: float | None, on_progress: Callable[[View], None] | None) -> View:
         """Wait until it has ended."""
         started = heard = time.monotonic()
         while True:

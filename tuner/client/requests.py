@@ -1,7 +1,7 @@
 """What users write for workloads and targets, as wire values."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,9 @@ from schedules.target import Target
 from tuner.client import wire
 
 View = TypeVar("View", bound=BaseModel)
+
+_IMPORT_BYTES = 2 * 2**20
+_IMPORT_RECORDS = 1000
 
 # Attributes of TVM's targets that do not change the code of one scheduled kernel.
 _NOT_CODE = frozenset({"keys", "tag", "host", "device", "model", "libs", "max_num_threads"})
@@ -97,6 +100,21 @@ def code_target(target: Any) -> Target:
     """
     written = _plain(target.export())
     return Target.parse({name: value for name, value in written.items() if name not in _NOT_CODE})
+
+
+def import_parts(records: Iterable[wire.ImportedRecord]) -> Iterator[list[wire.ImportedRecord]]:
+    """Divide records so that no request is too large for the server."""
+    part: list[wire.ImportedRecord] = []
+    part_bytes = 0
+    for record in records:
+        record_bytes = len(record.model_dump_json())
+        if part and (part_bytes + record_bytes > _IMPORT_BYTES or len(part) == _IMPORT_RECORDS):
+            yield part
+            part, part_bytes = [], 0
+        part.append(record)
+        part_bytes += record_bytes
+    if part:
+        yield part
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from tuner.client import wire
 from tuner.client.http import DEFAULT_SERVER, DEFAULT_TIMEOUT_SECS, Connection, parse
 from tuner.client.job import Job, SharedBudget
 from tuner.client.models import Models
-from tuner.client.requests import checked, target_request, workload_request
+from tuner.client.requests import checked, import_parts, target_request, workload_request
 from tuner.client.wire import ModelView
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ Item = TypeVar("Item", bound=BaseModel)
 
 _PAGE = 500
 _BUILD_WAIT_SECS = 5.0
-_IMPORT_BYTES = 2 * 2**20
 
 
 class Client:
@@ -299,7 +298,7 @@ class Client:
             What became of all of them together.
         """
         stored = known = published = 0
-        for part in _parts(records):
+        for part in import_parts(records):
             body = wire.ImportRequest(records=part)
             answer = parse(
                 self._connection.send("POST", "/v1/records/import", body=body), wire.ImportAnswer
@@ -413,18 +412,3 @@ def _written(query: wire.RecordQuery) -> dict[str, Any]:
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in query.model_dump(exclude_none=True).items()
     }
-
-
-def _parts(records: Iterable[wire.ImportedRecord]) -> Iterator[list[wire.ImportedRecord]]:
-    """Divide records so that no request is too large for the server."""
-    part: list[wire.ImportedRecord] = []
-    part_bytes = 0
-    for record in records:
-        record_bytes = len(record.model_dump_json())
-        if part and (part_bytes + record_bytes > _IMPORT_BYTES or len(part) == 1000):
-            yield part
-            part, part_bytes = [], 0
-        part.append(record)
-        part_bytes += record_bytes
-    if part:
-        yield part

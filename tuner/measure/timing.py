@@ -108,7 +108,7 @@ def is_given_up(bound_secs: float, incumbent_secs: float | None) -> bool:
 
 
 def is_bound(run_secs: Sequence[float], incumbent_secs: float | None) -> bool:
-    """Whether a trial was given up before its repeats agreed, so that they only bound its latency."""
+    """Whether a trial was given up before its repeats agreed: they only bound its latency."""
     agreed = len(undisturbed(run_secs)) >= TRIAL_AGREEING
     return bool(run_secs) and not agreed and is_given_up(min(run_secs), incumbent_secs)
 

@@ -150,9 +150,7 @@ def test_constants_are_numbers_too():
 )
 def test_shapes_of_one_operator_are_a_family_of_their_dtype(op, one, other):
     operator = find_operator(op)
-    family, again = (
-        ir.workload_from_call(operator.call(args)).family_id for args in (one, other)
-    )
+    family, again = (ir.workload_from_call(operator.call(args)).family_id for args in (one, other))
     assert family == again
     assert family != ir.workload_from_call(operator.call(one, "float16")).family_id
 

@@ -1,7 +1,6 @@
 """What a batch is expected to gain."""
 
 import math
-
 from dataclasses import replace
 
 import numpy as np

@@ -125,7 +125,7 @@ class JobView(Wire):
     created_at: datetime
     finished_at: datetime | None = None
     budget_id: str | None = None
-    """The shared budget that `trials_budget` and `seconds_budget` are of; None for one of its own."""
+    """The shared budget whose bounds are shown; None where the job has a budget of its own."""
     weight: float = 1.0
 
 
