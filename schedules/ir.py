@@ -199,7 +199,7 @@ class _Numberless(_Canonical):
 
     def _fields(self, value: Any) -> list[Any]:
         if isinstance(value, tirx.IntImm | tirx.FloatImm):
-            return ["Number", str(value.dtype)]
+            return ["Number", self._visit(value.ty)]
         return super()._fields(value)
 
 
