@@ -230,7 +230,7 @@ class Bench:
         finally:
             writer.child.close()
         passed = [entry for entry in entries if entry.failure is None]
-        finals.interleave(passed, deadline_secs, self._watch)
+        finals.interleave(passed, deadline_secs, self._watch, batch.incumbent_secs)
         for entry in entries:
             entry.note(self._timer_conditions(batch))
             entry.child.close()

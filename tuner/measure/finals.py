@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from schedules.records import Failure, FailureKind, Verification
@@ -60,7 +61,9 @@ def _note_check(entry: Entry, checked: Verification, problem: str | None) -> Non
         )
 
 
-def interleave(entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> None:
+def interleave(
+    entries: Sequence[Entry], deadline_secs: float, watch: Watch, expected_secs: float | None
+) -> None:
     """Time the finalists in rounds, as `tuner.measure.timing` says.
 
     Parameters
@@ -71,8 +74,11 @@ def interleave(entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> 
         For every order.
     watch : Watch
         Open.
+    expected_secs : float or None
+        What the fastest of them took as a trial, as far as that is known.
     """
-    race = Race(watch, patience_secs=PATIENCE_SECS, wanted=timing.final_round)
+    wanted = partial(timing.final_round, expected_secs=expected_secs)
+    race = Race(watch, patience_secs=PATIENCE_SECS, wanted=wanted)
     for entry in entries:
         with turn_of(entry):
             first = entry.order(deadline_secs, order="first", incumbent_secs=None)
@@ -80,5 +86,6 @@ def interleave(entries: Sequence[Entry], deadline_secs: float, watch: Watch) -> 
             race.add(entry, first["first_secs"], timing.FINAL_REPEAT_SECS, deadline_secs)
     # All stay until nobody needs another round: they are compared with each other.
     while race.round():
-        pass
+        if timing.is_slow_spell(race.run_secs, expected_secs):
+            race.pause(timing.SLOW_SPELL_PAUSE_SECS)
     race.leave()

@@ -5,7 +5,7 @@ a second after a call, and would take the cores from the next one's.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
@@ -102,6 +102,11 @@ class Race:
             self._run_span(going)
         return needed
 
+    def pause(self, secs: float) -> None:
+        """Wait for a machine that is slow although it looks calm."""
+        time.sleep(secs)
+        self._note(Noise.WAITED, self._racers.values())
+
     def leave(self) -> list[Entry]:
         """Let those go who need no more, with what counts and how the machine was."""
         going = {racer.entry.place for racer in self._going()}
@@ -173,6 +178,10 @@ class Race:
 
     def _lose(self, lost_secs: float, noise: Noise, racers: Sequence[_Racer]) -> None:
         self._patience_secs -= lost_secs
+        self._note(noise, racers)
+
+    @staticmethod
+    def _note(noise: Noise, racers: Iterable[_Racer]) -> None:
         for racer in racers:
             if racer.noise is not Noise.REPEATED:
                 racer.noise = noise

@@ -22,7 +22,9 @@ is timed with its start by the host. A trial ends when `TRIAL_AGREEING` repeats 
 
 A final has repeats of at least `FINAL_REPEAT_SECS`. After `FINAL_ROUNDS_AT_LEAST` rounds one that
 is clearly slower than the fastest ends; the others go on until `FINAL_AGREEING` repeats agree and
-their interval is within `FINAL_NARROW`, or until `FINAL_ROUNDS` or `FINAL_SECS`.
+their interval is within `FINAL_NARROW`, or until `FINAL_ROUNDS` or `FINAL_SECS`. As long as none of
+them is within `SLOW_SPELL` of the fastest trial, the machine is in a slow spell that looks at its
+cores do not show: they go on, with `SLOW_SPELL_PAUSE_SECS` between rounds.
 
 The cache is ``warm`` where nothing else is asked for: every timed call follows another one on the
 same buffers. A workload whose program has the attribute `CACHE_ATTRIBUTE` with the value ``cold``
@@ -56,6 +58,8 @@ FINAL_AGREEING = 7
 FINAL_REPEAT_SECS = 0.01
 FINAL_SECS = 1.2
 FINAL_NARROW = 0.01
+SLOW_SPELL = 0.03
+SLOW_SPELL_PAUSE_SECS = 0.2
 
 REFERENCE_REPEATS = 240
 REFERENCE_REPEAT_SECS = 0.004
@@ -155,8 +159,28 @@ def _goes_on(run_secs: Sequence[float], spent_secs: float, best_secs: float | No
     return len(undisturbed(run_secs)) < agreeing and len(run_secs) < most
 
 
+def is_slow_spell(run_secs: Mapping[int, Sequence[float]], expected_secs: float | None) -> bool:
+    """Whether all finalists are slower than a trial has shown that one of them can be.
+
+    Parameters
+    ----------
+    run_secs : Mapping[int, sequence of float]
+        Repeats of every finalist, by any number.
+    expected_secs : float or None
+        The fastest trial, if there is one.
+    """
+    latencies = [latency(secs) for secs in run_secs.values() if secs]
+    return (
+        expected_secs is not None
+        and bool(latencies)
+        and min(latencies) > (1 + SLOW_SPELL) * expected_secs
+    )
+
+
 def final_round(
-    run_secs: Mapping[int, Sequence[float]], spent_secs: Mapping[int, float]
+    run_secs: Mapping[int, Sequence[float]],
+    spent_secs: Mapping[int, float],
+    expected_secs: float | None,
 ) -> list[int]:
     """Return which finalists need another round; takes what `trial_round` takes."""
     young = [place for place, secs in run_secs.items() if len(secs) < FINAL_ROUNDS_AT_LEAST]
@@ -164,6 +188,7 @@ def final_round(
         return young
     intervals = {place: latency_interval(secs) for place, secs in run_secs.items()}
     fastest = min(intervals, key=lambda place: latency(run_secs[place]), default=None)
+    slow_spell = is_slow_spell(run_secs, expected_secs)
     return [
         place
         for place, secs in run_secs.items()
@@ -171,7 +196,7 @@ def final_round(
         and spent_secs[place] < FINAL_SECS
         and fastest is not None
         and intervals[place][0] <= intervals[fastest][1]
-        and not _is_certain(secs)
+        and (slow_spell or not _is_certain(secs))
     ]
 
 

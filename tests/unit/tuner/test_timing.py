@@ -76,13 +76,26 @@ def test_clearly_slower_finalists_end_after_a_few_rounds():
     wide = [0.99, 1.009, 1.1] * timing.FINAL_AGREEING
     slow = [5.0, 5.5, 6.0]
     spent = dict.fromkeys(range(3), 0.0)
-    assert timing.final_round({0: certain, 1: wide, 2: slow}, spent) == [1]
-    assert timing.final_round({0: certain, 1: wide[:2], 2: slow}, spent) == [1]
-    assert timing.final_round({0: certain[:3], 1: wide, 2: slow}, spent) == [0, 1]
-    assert timing.final_round({}, {}) == []
+    assert timing.final_round({0: certain, 1: wide, 2: slow}, spent, None) == [1]
+    assert timing.final_round({0: certain, 1: wide[:2], 2: slow}, spent, None) == [1]
+    assert timing.final_round({0: certain[:3], 1: wide, 2: slow}, spent, None) == [0, 1]
+    assert timing.final_round({}, {}, None) == []
 
 
 def test_finals_end_in_time():
     wide = [0.9, 0.91] * timing.FINAL_AGREEING
-    assert timing.final_round({0: wide}, {0: timing.FINAL_SECS}) == []
-    assert timing.final_round({0: wide * timing.FINAL_ROUNDS}, {0: 0.0}) == []
+    assert timing.final_round({0: wide}, {0: timing.FINAL_SECS}, None) == []
+    assert timing.final_round({0: wide * timing.FINAL_ROUNDS}, {0: 0.0}, None) == []
+
+
+def test_finals_in_a_slow_spell_go_on_until_it_ends_or_their_time_does():
+    certain, slower = [1.0] * timing.FINAL_AGREEING, [1.5] * timing.FINAL_AGREEING
+    spent = dict.fromkeys(range(2), 0.0)
+    finals = {0: certain, 1: slower}
+    assert timing.final_round(finals, spent, 1.0) == []
+    assert timing.is_slow_spell(finals, 0.95)
+    assert timing.final_round(finals, spent, 0.95) == [0]
+    assert timing.final_round({0: [*certain, 0.95], 1: slower}, spent, 0.95) == [0]
+    assert timing.final_round({0: [1.0] * timing.FINAL_ROUNDS, 1: slower}, spent, 0.95) == []
+    assert timing.final_round(finals, {0: timing.FINAL_SECS, 1: 0.0}, 0.95) == []
+    assert not timing.is_slow_spell({0: []}, 0.95)
