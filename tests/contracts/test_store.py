@@ -54,7 +54,9 @@ def test_ir_that_was_saved_first_learns_its_call(store: Store) -> None:
 
 def test_a_workload_of_an_older_version_learns_its_family(store: Store) -> None:
     store.save_workload(replace(WORKLOAD, family_id=None))
-    assert store.workload_for_call(CALL.key).family_id is None
+    stored = store.workload_for_call(CALL.key)
+    assert stored is not None
+    assert stored.family_id is None
     store.save_workload(WORKLOAD)
     assert store.workload_for_call(CALL.key) == WORKLOAD
     store.save_workload(replace(OTHER_WORKLOAD, family_id=None))

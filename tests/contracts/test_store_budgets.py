@@ -56,6 +56,13 @@ def appraise(store: Store, *worths: float) -> None:
         store.release_jobs(OWNER, taken.job.job_id)
 
 
+def queue(store: Store, job: Job | None, count: int = 2) -> None:
+    """Queue a batch and let the job go, as an orchestrator does."""
+    assert job is not None
+    enqueue(store, job, count)
+    store.release_jobs(OWNER, job.job_id)
+
+
 def name_of(store: Store, job: Job | None) -> str | None:
     return None if job is None else store.workload(job.spec.workload_id).name
 
@@ -69,7 +76,7 @@ def test_jobs_that_share_a_budget_are_jobs_with_its_bounds(store: Store) -> None
     assert {job.spec.budget_id for job in shared.jobs} == {shared.budget_id}
     assert {job.spec.least_gain for job in shared.jobs} == {0.01}
     assert store.shared_budget(shared.budget_id) == shared
-    assert set(store.active_jobs()) == set(shared.jobs)
+    assert store.active_jobs() == shared.jobs
 
 
 def test_a_job_of_its_own_is_not_attached_to_one_that_shares(store: Store) -> None:
@@ -93,7 +100,7 @@ def test_of_equal_ones_the_one_with_fewer_trials_goes_first(store: Store) -> Non
     appraise(store, math.inf, math.inf)
     first = claim(store)
     assert name_of(store, first) == "first"
-    enqueue(store, first)
+    queue(store, first)
     report_all(store, lease(store, me), me)
     (again,) = store.claim_jobs(OWNER, TTL)
     store.appraise(again.job.job_id, OWNER, math.inf)
@@ -120,7 +127,7 @@ def test_one_that_is_worth_far_more_is_waited_for(store: Store) -> None:
     appraise(store, 100.0, 11.0, 9.0)
     first = claim(store)
     assert name_of(store, first) == "first"
-    enqueue(store, first)
+    queue(store, first)
     assert name_of(store, claim(store)) == "second"
     assert claim(store) is None
     report_all(store, lease(store, me), me)
@@ -148,10 +155,10 @@ def test_together_they_cannot_spend_more_than_there_is(store: Store) -> None:
     me = worker(store)
     (first,) = store.claim_jobs(OWNER, TTL)
     assert first.trials_left == 10
-    enqueue(store, first.job, 8)
+    queue(store, first.job, 8)
     (second,) = store.claim_jobs(OWNER, TTL)
     assert second.trials_left == 2
-    enqueue(store, second.job, 8)
+    queue(store, second.job, 8)
     sizes = []
     for _ in range(2):
         held = lease(store, me)

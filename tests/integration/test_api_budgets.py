@@ -67,7 +67,7 @@ def test_a_retry_with_the_same_key_is_the_same_budget(server: Server) -> None:
     ("body", "error", "says"),
     [
         (request(), "invalid_request", "tasks"),
-        (request({"workload": MATMUL, "weight": 0}), "invalid_request", "tasks.0.weight"),
+        (request({"workload": MATMUL, "weight": 0}), "invalid_request", "tasks[0].weight"),
         (request({"workload": MATMUL}, {"workload": {"op": "matmull"}}), "unknown_operator", "[1]"),
         (request({"workload": MATMUL}, budget={}), "invalid_input", "trials"),
         (request({"workload": MATMUL}, space="outer"), "invalid_input", "outer"),

@@ -33,7 +33,7 @@ class _Work(Generic[View]):
 
     def __init__(self, connection: Connection, view: View) -> None:
         self._connection = connection
-        self.view = view
+        self.view: View = view
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r}, {self.state!r})"
