@@ -22,7 +22,7 @@ from service.db.store import Store
 from service.recent import Recent
 from tuner.client import convert, wire
 from tuner.learning.ask import Answer, AnswerRequest, Neighbour, ask
-from tuner.learning.neighbours import find_neighbours
+from tuner.learning.neighbours import find_neighbours, has_neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Answers:
         """Whether there may be an answer at all, which is known without the program."""
         if self._store.promoted_model() is not None:
             return True
-        return bool(self._store.bests_of_operator(call.op, call.dtype, target.target_id))
+        return has_neighbours(self._store, call, target.target_id)
 
     async def _ask(
         self,

@@ -1,11 +1,11 @@
 """Which tuned workloads are near to another one: other shapes of its operator or its program."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from schedules.records import Best
-from schedules.workload import Workload
+from schedules.workload import OperatorCall, Workload
 
 NEIGHBOURS = 4
 FARTHEST = 8.0
@@ -42,6 +42,15 @@ def find_neighbours(
     return nearest(workload, found)
 
 
+def has_neighbours(bests: Bests, call: OperatorCall, target_id: str) -> bool:
+    """Whether a call has neighbours among its operator's shapes, told without its program."""
+    shapes = bests.bests_of_operator(call.op, call.dtype, target_id)
+    return any(
+        other.call is not None and _distance_of_calls(call, other.call) < FARTHEST
+        for other, _ in shapes
+    )
+
+
 def nearest(workload: Workload, bests: Iterable[tuple[Workload, T]]) -> list[tuple[Workload, T]]:
     """Return the nearest of some workloads, nearest first, with what is best for them.
 
@@ -63,13 +72,14 @@ def _distance(workload: Workload, other: Workload) -> float:
     """Return how far two shapes lie apart, in powers of two, all their differences together."""
     mine, theirs = workload.call, other.call
     if mine is not None and theirs is not None and mine.op == theirs.op:
-        return _distance_of_arguments(mine.args, theirs.args)
+        return _distance_of_calls(mine, theirs)
     return _distance_of_tensors(workload, other)
 
 
-def _distance_of_arguments(mine: Mapping[str, int], theirs: Mapping[str, int]) -> float:
+def _distance_of_calls(mine: OperatorCall, theirs: OperatorCall) -> float:
     return sum(
-        abs(math.log2((1 + value) / (1 + theirs.get(name, 0)))) for name, value in mine.items()
+        abs(math.log2((1 + value) / (1 + theirs.args.get(name, 0))))
+        for name, value in mine.args.items()
     )
 
 
