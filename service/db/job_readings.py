@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from schedules.errors import InputError
@@ -136,7 +136,7 @@ def _job_lines() -> Select[*tuple[Any, ...]]:
             WorkloadRow.flops,
             JobRow.target_id,
             JobRow.state,
-            JobRow.trials,
+            case((JobRow.budget_id.is_(None), JobRow.trials)).label("trials"),
             JobRow.seconds,
             JobRow.trials_done,
             JobRow.submitter,

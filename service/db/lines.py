@@ -40,7 +40,7 @@ class StepLine:
 class JobLine:
     """A job with the name of its workload and the published best of what it tunes.
 
-    `best_job_id` is the job that found that best.
+    `best_job_id` is the job that found that best, `trials` what it may spend by itself.
     """
 
     job_id: str

@@ -8,6 +8,7 @@ import pytest
 from schedules.errors import ConflictError, InputError, NotFoundError
 from schedules.identity import sha256_id
 from schedules.records import Purpose
+from service.db.lines import JobQuery
 from service.db.store import Store
 from service.db.values import Job, JobPhase, JobSpec, JobState, SharedBudget
 from tests.contracts.conftest import Clock
@@ -77,6 +78,12 @@ def test_jobs_that_share_a_budget_are_jobs_with_its_bounds(store: Store) -> None
     assert {job.spec.least_gain for job in shared.jobs} == {0.01}
     assert store.shared_budget(shared.budget_id) == shared
     assert store.active_jobs() == shared.jobs
+
+
+def test_a_listing_tells_no_bound_of_a_job_that_shares_its_budget(store: Store) -> None:
+    (job,) = share(store, 1.0, trials=100).jobs
+    (line,) = store.job_lines(JobQuery(job_id=job.job_id), limit=9)
+    assert line.trials is None
 
 
 def test_a_job_of_its_own_is_not_attached_to_one_that_shares(store: Store) -> None:
