@@ -199,7 +199,7 @@ class Readings(JobReadings):
         self, session: Session, *, since: datetime, worker_id: str | None = None
     ) -> tuple[ActivityLine, ...]:
         """Count the records since a time by worker, minute and failure."""
-        minute = (_epoch(RecordRow.created_at) // 60).label("minute")
+        minute = _minute(RecordRow.created_at).label("minute")
         statement = (
             select(RecordRow.worker_id, minute, RecordRow.failure, func.count().label("records"))
             .where(RecordRow.created_at >= since)
@@ -274,5 +274,6 @@ class Readings(JobReadings):
         return tuple(FastestLine(**row._mapping) for row in rows)
 
 
-def _epoch(column: Any) -> ColumnElement[int]:
-    return cast(extract("epoch", column), Integer)
+def _minute(column: Any) -> ColumnElement[int]:
+    # Without its seconds, as PostgreSQL rounds what is cast.
+    return cast(extract("epoch", column) - extract("second", column), Integer) // 60

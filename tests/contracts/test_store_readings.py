@@ -1,6 +1,7 @@
 """The store's contract: what the dashboard reads, on both engines."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from tests.contracts.store_values import (
     stock,
     worker,
 )
+from tests.records import candidate, record
 
 
 @pytest.fixture
@@ -150,6 +152,23 @@ def test_activity_is_counted_by_worker_minute_and_failure(store: Store, clock: C
     assert (fastest.name, fastest.latency_secs, fastest.records) == ("matmul", 1e-3, 2)
     scores = store.score_lines(newest=100)
     assert [(one.model_version, one.predicted_score) for one in scores] == [("m1", 0.5)] * 2
+
+
+def test_the_last_half_second_of_a_minute_belongs_to_it(store: Store) -> None:
+    late = datetime(2024, 1, 1, 12, 0, 59, 700_000, tzinfo=UTC)
+    stock(store)
+    store.add_records(
+        [
+            replace(
+                record(candidate(1), 1e-3),
+                workload_id=WORKLOAD.workload_id,
+                target_id=CPU.target_id,
+                created_at=late,
+            )
+        ]
+    )
+    (line,) = store.activity(since=late)
+    assert line.minute == int(late.timestamp()) // 60
 
 
 def test_a_busy_worker_is_known_by_its_job(store: Store) -> None:
