@@ -17,7 +17,7 @@ from service.api.context import (
 )
 from service.api.stream import job_events
 from service.api.submission import submit_job
-from service.api.views import current_job_view, job_view, live_target_ids
+from service.api.views import current_job_view, current_job_views
 from service.db.values import JobState
 from tuner.client import wire
 
@@ -56,16 +56,7 @@ def list_jobs(
     """List jobs, newest first."""
     store = services.store
     found = store.jobs(state=state, limit=limit, cursor=cursor)
-    live = live_target_ids(store)
-    pairs = {(job.spec.workload_id, job.spec.target_id) for job in found.items}
-    bests = store.bests_of(pairs)
-    return wire.Page(
-        items=[
-            job_view(job, bests.get((job.spec.workload_id, job.spec.target_id)), live)
-            for job in found.items
-        ],
-        next_cursor=found.next_cursor,
-    )
+    return wire.Page(items=current_job_views(store, found.items), next_cursor=found.next_cursor)
 
 
 @router.get("/{job_id}", response_model=wire.JobView, dependencies=[READ])

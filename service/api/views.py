@@ -1,6 +1,6 @@
 """Writing the store's own values; those of `schedules` are written by `tuner.client.convert`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cost_model.versions import ModelVersion
 from schedules.operators import Operator
@@ -69,20 +69,24 @@ def current_job_view(store: Store, job: Job, *, attached: bool = False) -> wire.
     return job_view(job, best, live, attached=attached)
 
 
+def current_job_views(store: Store, jobs: Sequence[Job]) -> list[wire.JobView]:
+    """Write several jobs as `current_job_view` does, with one look at the bests of all."""
+    live = live_target_ids(store) if any(job.state.active for job in jobs) else ()
+    bests = store.bests_of({(job.spec.workload_id, job.spec.target_id) for job in jobs})
+    return [
+        job_view(job, bests.get((job.spec.workload_id, job.spec.target_id)), live) for job in jobs
+    ]
+
+
 def shared_budget_view(store: Store, shared: SharedBudget) -> wire.SharedBudgetView:
     """Write a budget with its jobs and their bests."""
-    live = live_target_ids(store) if shared.state.active else ()
-    bests = store.bests_of({(job.spec.workload_id, job.spec.target_id) for job in shared.jobs})
     return wire.SharedBudgetView(
         id=shared.budget_id,
         state=shared.state.value,
         trials_done=shared.trials_done,
         trials_budget=shared.trials,
         seconds_budget=shared.seconds,
-        jobs=[
-            job_view(job, bests.get((job.spec.workload_id, job.spec.target_id)), live)
-            for job in shared.jobs
-        ],
+        jobs=current_job_views(store, shared.jobs),
         created_at=shared.created_at,
     )
 

@@ -20,7 +20,7 @@ from tuner.cli.output import print_json, print_shared_budget
 from tuner.cli.progress import TrialProgress
 from tuner.client import wire
 from tuner.client.errors import JobFailedError
-from tuner.client.job import ENDED, SharedBudget
+from tuner.client.job import ENDED, SharedBudget, outcome
 from tuner.client.requests import checked
 
 
@@ -126,8 +126,8 @@ def _show(shared: SharedBudget, *, wait: bool, as_json: bool) -> None:
     else:
         print_shared_budget(shared.view)
     for view in shared.view.jobs:
-        if view.state in ENDED and (view.state != "done" or view.best is None):
-            raise JobFailedError(view)
+        if view.state in ENDED:
+            outcome(view)
 
 
 def _wait(shared: SharedBudget) -> None:

@@ -74,17 +74,15 @@ def print_best(best: wire.BestView) -> None:
         ("record", best.record_id or "none: this was predicted"),
         ("measured", f"{best.created_at:%Y-%m-%d %H:%M:%S %Z}".rstrip()),
     ]
-    for name, value in lines:
-        click.echo(f"{name:<9} {value}")
+    _print_lines(lines)
 
 
 def print_job(job: wire.JobView) -> None:
     """Print a job for people."""
-    budget = job.trials_budget if job.trials_budget is not None else f"{job.seconds_budget:g} s"
     lines = [
         ("job", f"{job.id}{' (joined: an equal one was active)' if job.attached else ''}"),
         ("state", job.state),
-        ("trials", f"{job.trials_done} of {budget}"),
+        ("trials", _spent_text(job)),
         ("failures", failures_text(job.failures)),
         ("workload", job.workload_id),
         ("target", job.target_id),
@@ -97,20 +95,12 @@ def print_job(job: wire.JobView) -> None:
         lines.append(
             ("best", f"{seconds_text(job.best.latency_secs)} ({ratio_text(job.best.speedup)})")
         )
-    for name, value in lines:
-        click.echo(f"{name:<9} {value}")
+    _print_lines(lines)
 
 
 def print_shared_budget(shared: wire.SharedBudgetView) -> None:
     """Print a budget and the jobs that share it for people."""
-    total = shared.trials_budget
-    budget = str(total) if total is not None else f"{shared.seconds_budget:g} s"
-    for name, value in (
-        ("budget", shared.id),
-        ("state", shared.state),
-        ("trials", f"{shared.trials_done} of {budget}"),
-    ):
-        click.echo(f"{name:<9} {value}")
+    _print_lines([("budget", shared.id), ("state", shared.state), ("trials", _spent_text(shared))])
     print_table(
         ["job", "state", "weight", "trials", "best", "speed-up", "workload", "note"],
         [
@@ -127,3 +117,13 @@ def print_shared_budget(shared: wire.SharedBudgetView) -> None:
             for job in shared.jobs
         ],
     )
+
+
+def _spent_text(work: wire.JobView | wire.SharedBudgetView) -> str:
+    budget = work.trials_budget if work.trials_budget is not None else f"{work.seconds_budget:g} s"
+    return f"{work.trials_done} of {budget}"
+
+
+def _print_lines(lines: Sequence[tuple[str, str]]) -> None:
+    for name, value in lines:
+        click.echo(f"{name:<9} {value}")

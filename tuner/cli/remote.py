@@ -20,7 +20,7 @@ from tuner.cli.progress import TrialProgress
 from tuner.cli.watch import JobWatch
 from tuner.client import wire
 from tuner.client.errors import JobFailedError
-from tuner.client.job import ENDED, Job
+from tuner.client.job import ENDED, Job, outcome
 
 
 @click.command()
@@ -172,8 +172,8 @@ def _show(job: Job, *, wait: bool, timeout_secs: float | None, as_json: bool) ->
         print_json(job.view.model_dump(mode="json"))
     else:
         print_job(job.view)
-    if job.state in ENDED and (job.state != "done" or job.view.best is None):
-        raise JobFailedError(job.view)
+    if job.state in ENDED:
+        outcome(job.view)
 
 
 def wait_with_progress(

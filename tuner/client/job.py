@@ -121,7 +121,7 @@ class Job(_Work[wire.JobView]):
         JobTimeoutError
             It has not ended in time.
         """
-        return _outcome(self._end(timeout_secs, on_progress))
+        return outcome(self._end(timeout_secs, on_progress))
 
 
 class SharedBudget(_Work[wire.SharedBudgetView]):
@@ -154,10 +154,11 @@ class SharedBudget(_Work[wire.SharedBudgetView]):
         list of BestView
             What each of them found.
         """
-        return [_outcome(view) for view in self._end(timeout_secs, on_progress).jobs]
+        return [outcome(view) for view in self._end(timeout_secs, on_progress).jobs]
 
 
-def _outcome(view: wire.JobView) -> wire.BestView:
+def outcome(view: wire.JobView) -> wire.BestView:
+    """Return what a job that has ended found, or raise JobFailedError."""
     if view.state != "done" or view.best is None:
         raise JobFailedError(view)
     return view.best

@@ -130,11 +130,8 @@ class Client:
             priority=priority,
             seed=seed,
         )
-        key = idempotency_key or uuid.uuid4().hex
-        answer = self._connection.send(
-            "POST", "/v1/jobs", body=body, headers={"Idempotency-Key": key}
-        )
-        return Job(self._connection, parse(answer, wire.JobView))
+        view = self._submitted("/v1/jobs", body, idempotency_key, wire.JobView)
+        return Job(self._connection, view)
 
     def share_budget(
         self,
@@ -179,11 +176,8 @@ class Client:
             priority=priority,
             seed=seed,
         )
-        key = idempotency_key or uuid.uuid4().hex
-        answer = self._connection.send(
-            "POST", "/v1/budgets", body=body, headers={"Idempotency-Key": key}
-        )
-        return SharedBudget(self._connection, parse(answer, wire.SharedBudgetView))
+        view = self._submitted("/v1/budgets", body, idempotency_key, wire.SharedBudgetView)
+        return SharedBudget(self._connection, view)
 
     def shared_budget(self, budget_id: str) -> SharedBudget:
         """Return a shared budget."""
@@ -378,6 +372,13 @@ class Client:
             return parse(answer, wire.BestView)
 
         return TuningDatabase(find_best, unverified=unverified)
+
+    def _submitted(
+        self, path: str, body: BaseModel, idempotency_key: str | None, view: type[Item]
+    ) -> Item:
+        """Send a request whose retries are one."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return parse(self._connection.send("POST", path, body=body, headers=headers), view)
 
     def _pages(
         self, path: str, view: type[Item], filters: dict[str, Any], limit: int | None
