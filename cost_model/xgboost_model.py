@@ -21,7 +21,7 @@ from schedules.errors import ContractError, InputError
 ROUNDS = 100
 """Number of trees."""
 
-RESIDUAL_ROUNDS = 20
+RESIDUAL_ROUNDS = 40
 """Number of trees on top of a base model."""
 
 PARAMETERS: Mapping[str, object] = MappingProxyType(
@@ -33,7 +33,7 @@ PARAMETERS: Mapping[str, object] = MappingProxyType(
         "eta": 0.1,
         "lambda": 3.0,
         "subsample": 0.8,
-        "colsample_bytree": 0.5,
+        "colsample_bytree": 0.2,
     }
 )
 """How trees are grown: shallow ones on few columns, as a search has tens of rows to learn from."""
