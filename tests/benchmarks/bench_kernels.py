@@ -51,14 +51,16 @@ TEXT = """
 Every workload is tuned from an empty database with at most {trials} trials, and the published best
 is verified: against NumPy, or for fused programs against the unscheduled program as TVM compiles it
 by itself. PyTorch {torch} runs in a process of its own, eager and by `torch.compile` with
-max-autotune; weights are in its own layout. Stock is TVM's MetaSchedule as it comes, with all
-cores. Everything has {threads} threads. Times are medians of {rounds} rounds; in each round every
+max-autotune; weights are in its own layout. {stock}
+Everything has {threads} threads. Times are medians of {rounds} rounds; in each round every
 contender is timed once, for about {repeat:.0f} ms after an untimed call, in turn. The caches are
 warm.
 
 The peak is that of multiply-adds on registers on all cores at once, the best of 15 repeats
 (`tests/benchmarks/kernels/peak.py`).
 """
+STOCK = "Stock is TVM's MetaSchedule as it comes, with all cores."
+NO_STOCK = "TVM's own tuner, stock, was left out of this run."
 
 
 class Player:
@@ -97,7 +99,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; return 0 if every case has a verified best."""
     parser = argparse.ArgumentParser(prog="bench_kernels", description=__doc__)
     parser.add_argument("--only", default="", help="cases whose names begin so; is not published")
-    parser.add_argument("--no-stock", action="store_true", help="leave TVM's tuner out")
+    parser.add_argument(
+        "--no-stock", action="store_true", help="leave TVM's tuner out; a later run can add it"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run finished")
     options = parser.parse_args(arguments)
     quick = bool(os.environ.get("QUICK"))
@@ -105,14 +109,15 @@ def main(arguments: Sequence[str]) -> int:
         case for case in (quick_cases() if quick else cases()) if case.name.startswith(options.only)
     ]
     with_stock = not (quick or options.no_stock)
-    in_part = quick or bool(options.only) or options.no_stock
+    in_part = quick or bool(options.only)
     checkpoint = Checkpoint("kernels", quick=quick, fresh=options.fresh)
-    _announce(checkpoint, chosen, with_stock)
+    left = [case for case in chosen if not checkpoint.has(_part(case, with_stock))]
+    _announce(left, len(chosen), with_stock)
     target, rounds = native_target(), QUICK_ROUNDS if quick else ROUNDS
     peak = checkpoint.part("peak", lambda: _peak(target))
     found = [
         checkpoint.part(
-            f"{case.name}: times",
+            _part(case, with_stock),
             partial(_case, checkpoint, case, target, rounds, with_stock),
         )
         for case in chosen
@@ -123,24 +128,27 @@ def main(arguments: Sequence[str]) -> int:
         text=TEXT.format(
             trials=TRIALS,
             torch=PINNED[0].rpartition("=")[2],
+            stock=STOCK if with_stock else NO_STOCK,
             threads=target.cores,
             rounds=rounds,
             repeat=REPEAT_SECS * 1e3,
         ),
         tables=[_table(group, found) for group in (FLOAT32, LOW, FUSED)],
-        keys={**_keys(found, peak), "complete": not in_part, "notes": _notes(found)},
+        keys={**_keys(found, peak), "complete": with_stock and not in_part, "notes": _notes(found)},
         quick=in_part,
     )
     return 0 if all(item["verified"] for item in found) else 1
 
 
-def _announce(checkpoint: Checkpoint, chosen: Sequence[Case], with_stock: bool) -> None:
-    left = [case for case in chosen if not checkpoint.has(f"{case.name}: times")]
+def _announce(left: Sequence[Case], chosen: int, with_stock: bool) -> None:
     secs = len(left) * (CASE_SECS + STOCK_CASE_SECS * with_stock)
     secs += STOCK_LONG_SECS * with_stock * sum(case.name in STOCK_1000 for case in left)
-    print(
-        f"{len(left)} of {len(chosen)} cases, {secs / 60:.0f} minutes", file=sys.stderr, flush=True
-    )
+    print(f"{len(left)} of {chosen} cases, {secs / 60:.0f} minutes", file=sys.stderr, flush=True)
+
+
+def _part(case: Case, with_stock: bool) -> str:
+    """Name what was timed together, so that a run beside stock goes on after one without it."""
+    return f"{case.name}: times" + " beside stock" * bool(_stock_trials(case, with_stock))
 
 
 def _case(
