@@ -16,7 +16,7 @@ DEFAULT_TRACE = "[[],[]]"
 On a CPU that is the program as it was written, on a GPU what TVM's zero-search rules make of it.
 """
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 """Version of the measurement protocol; see `tuner.measure.timing`."""
 
 

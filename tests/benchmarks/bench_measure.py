@@ -27,7 +27,7 @@ PART_SECS = 900.0
 MINUTE_SECS = 60.0
 BUSY_SECS, IDLE_SECS = 0.1, 0.2
 """The neighbour's rhythm: one core loaded for a third of the time."""
-ALIKE = 0.1
+ALIKE = 0.02
 """Cores whose speed differs by a smaller share are as fast as each other."""
 TRIES = 6
 TRY_AGAIN_SECS = 20.0

@@ -13,11 +13,11 @@ from statistics import median
 from tuner.measure.entry import Entry
 from tuner.measure.noise import Noise
 from tuner.measure.timing import calls_per_repeat
-from tuner.measure.watch import SPIN_SECS, Look, Watch
+from tuner.measure.watch import Look, Watch
 
-SPAN_SECS = 0.05
+SPAN_SECS = 0.02
 """After so much timing the machine is looked at."""
-PAUSE_SECS = 0.02
+PAUSE_SECS = 0.005
 
 Wanted = Callable[[Mapping[int, Sequence[float]], Mapping[int, float]], Collection[int]]
 """Who needs another repeat, from the repeats that count and the seconds spent on them, by place."""
@@ -167,9 +167,11 @@ class Race:
         fresh = time.monotonic() - self._looked_at < SPAN_SECS
         look = self._last if fresh and self._last is not None else self._look()
         while not self._watch.is_calm(look) and self._patience_secs > 0:
+            started = time.monotonic()
             time.sleep(PAUSE_SECS)
-            self._lose(PAUSE_SECS, Noise.WAITED, list(self._racers.values()))
             look = self._look()
+            lost_secs = time.monotonic() - started
+            self._lose(lost_secs, Noise.WAITED, list(self._racers.values()))
         return look
 
     def _look(self) -> Look:
@@ -198,11 +200,11 @@ def turn_of(entry: Entry) -> Iterator[None]:
 
 
 def _core_speed(repeats: Sequence[_Repeat]) -> dict[str, int]:
-    """Return what the slowest core managed while what counts was timed, as a condition.
+    """Return what a burst took on the slowest core while what counts was timed, as a condition.
 
     Latencies of one machine compare only as far as this is the same: its cores may be slower for
     minutes, by their clock or by what a hypervisor has put beside them.
     """
     looks = [look for repeat in repeats for look in repeat.looks]
-    slowest = [min(look.spins.values()) for look in looks if look.spins]
-    return {"core_looks_per_ms": round(median(slowest) / (1e3 * SPIN_SECS))} if slowest else {}
+    slowest = [max(look.burst_secs.values()) for look in looks if look.burst_secs]
+    return {"burst_nanosecs": round(1e9 * median(slowest))} if slowest else {}

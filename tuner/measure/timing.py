@@ -1,13 +1,14 @@
 """The measurement protocol: how often a kernel is called, how long, and under which conditions.
 
-Version 6. All of it holds for one process per candidate, TVM's threads on the target's cores, each
+Version 7. All of it holds for one process per candidate, TVM's threads on the target's cores, each
 of them on its own, and buffers with guard zones around them.
 
-What disturbs a machine comes and goes within milliseconds, so repeats are short and spread over
-time: candidates take turns, one repeat each, and all but the one that is timed are stopped
-(`tuner.measure.race`). A latency is what the fastest repeats agree on (`schedules.runtimes`). On a
-CPU every repeat of small buffers has buffers of its own: where they lie in memory makes a kernel
-faster or slower by some percent, differently in every process.
+What disturbs a machine comes and goes, so repeats are short, spread over time, and count where the
+cores were at their best before and after (`tuner.measure.watch`): candidates take turns, one repeat
+each, and all but the one that is timed are stopped (`tuner.measure.race`). A latency is what the
+fastest repeats agree on (`schedules.runtimes`). On a CPU every repeat of small buffers has buffers
+of its own: where they lie in memory makes a kernel faster or slower by some percent, differently in
+every process.
 
 A trial is a race against the incumbent, the fastest trial so far. One call warms up and one shows
 the rough latency; then repeats of at least `TRIAL_REPEAT_SECS` follow. A candidate that is over
@@ -23,8 +24,8 @@ is timed with its start by the host. A trial ends when `TRIAL_AGREEING` repeats 
 A final has repeats of at least `FINAL_REPEAT_SECS`. After `FINAL_ROUNDS_AT_LEAST` rounds one that
 is clearly slower than the fastest ends; the others go on until `FINAL_AGREEING` repeats agree and
 their interval is within `FINAL_NARROW`, or until `FINAL_ROUNDS` or `FINAL_SECS`. As long as none of
-them is within `SLOW_SPELL` of the fastest trial, the machine is in a slow spell that looks at its
-cores do not show: they go on, with `SLOW_SPELL_PAUSE_SECS` between rounds.
+them is within `SLOW_SPELL` of the fastest trial, the machine is slower than what is remembered of
+its cores can tell: they go on, with `SLOW_SPELL_PAUSE_SECS` between rounds.
 
 The cache is ``warm`` where nothing else is asked for: every timed call follows another one on the
 same buffers. A workload whose program has the attribute `CACHE_ATTRIBUTE` with the value ``cold``

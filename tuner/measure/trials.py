@@ -12,7 +12,7 @@ from tuner.measure.protocol import MeasureBatch
 from tuner.measure.race import Race, turn_of
 from tuner.measure.watch import Watch
 
-PATIENCE_SECS = 0.5
+PATIENCE_SECS = 1.0
 """So much of its time a batch of trials loses to others before it puts up with them."""
 TOGETHER = 8
 """So many race together where all are built: the more, the further their repeats lie apart."""

@@ -1,41 +1,47 @@
 """Whether something else runs on the cores that measure, or beside them.
 
-A process on each core counts how often it can look at the clock in a few milliseconds, all of them
-at the same time. Where two looks are far apart, the core did something else meanwhile, for a
-process of anybody or for another virtual machine. Where there are fewer looks than this core
-usually manages, it was slower: somebody runs on its other thread, or a hypervisor has put two
-virtual cores on the two threads of one, which halves the speed of both and is to be seen nowhere
-else. It needs no rights. What it cannot see is a neighbour in the caches; that shows in the drift
-of the reference kernel (`tuner.measure.health`).
+A process on each core does the same short work over and over for a few milliseconds
+(`tuner.measure.burst`), all of them at the same time. A burst that takes far longer than the others
+had something between, a process of anybody or another virtual machine. Where all of them take
+longer than they did of late, the core was slower: somebody is busy on its other thread, or a
+hypervisor has put two virtual cores on the two threads of one, which is to be seen nowhere else. It
+needs no rights. What it cannot see is what others do to the caches that cores share; that shows in
+the drift of the reference kernel (`tuner.measure.health`).
 
-Usual is the median of the last minute of looking, and not the best that was ever seen: a core has
-luck now and then, and its clock goes down for good when the machine gets warm.
+A core's best speed is one that it reached in a tenth of the last minute's looks: a neighbour may be
+there most of the time, what can be waited for is less rare than that, and a clock that goes down
+for good, as when the machine gets warm, is forgotten after a minute.
 """
 
 import os
 import time
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from statistics import median
 from typing import BinaryIO
 
 from schedules.records import FailureKind
 from tuner.measure import child
+from tuner.measure.burst import make_burst
 from tuner.measure.forked import ChildFailedError, ForkedChild
 from tuner.measure.noise import Noise
 
-SPIN_SECS = 0.006
+LOOK_SECS = 0.003
 """How long the cores are watched."""
 CORES_AT_MOST = 8
 """So many cores are watched."""
-GAP_SECS = 5e-5
-"""Looks that are further apart than this had something between them; an interrupt takes less."""
+GAP = 4.0
+"""A burst that takes so many times as long as the others had something between."""
 STOLEN_LIMIT = 0.05
 """The share of a core's time that others may take."""
-SLOW_LIMIT = 0.85
-"""A core that is slower than this share of its usual speed is no measure of a kernel."""
+SLOW_LIMIT = 1.02
+"""A core whose bursts take so many times as long as at its best is no measure of a kernel."""
+BEST_SHARE = 0.1
+"""In this share of the looks a core was at its best."""
 MEMORY_SECS = 60.0
 """So long looks are remembered, not counting the time in which nobody looked."""
 PAUSE_SECS = 1.0
@@ -55,12 +61,12 @@ class Look:
     ----------
     stolen : float
         The largest share of its time that one of them gave to others.
-    spins : Mapping[int, int]
-        How often each looked at the clock.
+    burst_secs : Mapping[int, float]
+        What the same work took on each.
     """
 
     stolen: float
-    spins: Mapping[int, int]
+    burst_secs: Mapping[int, float]
 
 
 class Watch:
@@ -74,49 +80,51 @@ class Watch:
 
     def __init__(self, cores: Collection[int]) -> None:
         self._cores = sorted(cores)[:CORES_AT_MOST]
+        self._burst = make_burst() if self._cores else None
         self._speeds = Speeds()
-        self._spinners: dict[int, ForkedChild] = {}
+        self._watchers: dict[int, ForkedChild] = {}
 
     @property
     def pids(self) -> set[int]:
         """The processes that watch."""
-        return {spinner.pid for spinner in self._spinners.values()}
+        return {watcher.pid for watcher in self._watchers.values()}
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Keep the processes that watch while the context lasts; it must have one thread."""
         try:
             for core in self._cores:
-                self._spinners[core] = _spinner(core)
+                self._watchers[core] = self._watcher(core)
             yield
         finally:
-            for spinner in self._spinners.values():
-                spinner.close()
-            self._spinners.clear()
+            for watcher in self._watchers.values():
+                watcher.close()
+            self._watchers.clear()
 
     def look(self) -> Look:
         """Look at all cores at once; only within `open`, and while nothing is timed."""
-        for spinner in self._spinners.values():
-            spinner.command({})
+        for watcher in self._watchers.values():
+            watcher.command({})
         deadline = time.monotonic() + ANSWER_SECS
-        spins, stolen = {}, [0.0]
-        for core, spinner in self._spinners.items():
+        burst_secs, stolen = {}, [0.0]
+        for core, watcher in self._watchers.items():
             try:
-                answer = spinner.answer(deadline, _KINDS)
+                answer = watcher.answer(deadline, _KINDS)
             except ChildFailedError:
                 # It had no turn for so long: somebody else has the core for himself.
-                spinner.close()
-                self._spinners[core] = _spinner(core)
-                answer = {"spins": 1, "stolen": 1.0}
-            spins[core] = answer["spins"]
+                watcher.close()
+                self._watchers[core] = self._watcher(core)
+                answer = {"burst_secs": ANSWER_SECS, "stolen": 1.0}
+            burst_secs[core] = answer["burst_secs"]
             stolen.append(answer["stolen"])
-        self._speeds.note(spins, time.monotonic())
-        return Look(stolen=max(stolen), spins=spins)
+        self._speeds.note(burst_secs, time.monotonic())
+        return Look(stolen=max(stolen), burst_secs=burst_secs)
 
     def is_calm(self, look: Look) -> bool:
         """Whether nobody else was there, by what is known now of the cores' speed."""
         slow = any(
-            spins < SLOW_LIMIT * self._speeds.usual(core) for core, spins in look.spins.items()
+            secs > SLOW_LIMIT * self._speeds.best_secs(core)
+            for core, secs in look.burst_secs.items()
         )
         return look.stolen <= STOLEN_LIMIT and not slow
 
@@ -126,53 +134,60 @@ class Watch:
             return Noise.CALM
         deadline = time.monotonic() + patience_secs
         while time.monotonic() < deadline:
-            time.sleep(SPIN_SECS)
+            time.sleep(LOOK_SECS)
             if self.is_calm(self.look()):
                 return Noise.WAITED
         return Noise.DISTURBED
 
+    def _watcher(self, core: int) -> ForkedChild:
+        assert self._burst is not None
+        burst = self._burst
+
+        def body(commands: BinaryIO, answers: BinaryIO) -> None:
+            child.confine(cpu_secs=CPU_SECS)
+            os.sched_setaffinity(0, {core})
+            for _ in commands:
+                child.answer(answers, _watch(burst))
+
+        return ForkedChild(body)
+
 
 class Speeds:
-    """How often cores looked at the clock of late."""
+    """What bursts took of late."""
 
     def __init__(self) -> None:
         self._clock_secs = 0.0
         self._noted_at: float | None = None
-        self._seen: deque[tuple[float, Mapping[int, int]]] = deque()
-        self._usual: dict[int, float] = {}
+        self._seen: deque[tuple[float, Mapping[int, float]]] = deque()
+        self._ordered: dict[int, list[float]] = {}
 
-    def note(self, spins: Mapping[int, int], now: float) -> None:
+    def note(self, burst_secs: Mapping[int, float], now: float) -> None:
         """Remember what was seen at a time of the monotonic clock."""
         if self._noted_at is not None:
             self._clock_secs += min(now - self._noted_at, PAUSE_SECS)
         self._noted_at = now
-        self._seen.append((self._clock_secs, spins))
+        self._seen.append((self._clock_secs, burst_secs))
+        for core, secs in burst_secs.items():
+            insort(self._ordered.setdefault(core, []), secs)
         while self._seen[0][0] < self._clock_secs - MEMORY_SECS:
-            self._seen.popleft()
-        self._usual = {core: median(seen[core] for _, seen in self._seen) for core in spins}
+            for core, secs in self._seen.popleft()[1].items():
+                ordered = self._ordered[core]
+                del ordered[bisect_left(ordered, secs)]
 
-    def usual(self, core: int) -> float:
-        """Return the median of what is remembered of a core; 0 where nothing is."""
-        return self._usual.get(core, 0.0)
-
-
-def _spinner(core: int) -> ForkedChild:
-    def body(commands: BinaryIO, answers: BinaryIO) -> None:
-        child.confine(cpu_secs=CPU_SECS)
-        os.sched_setaffinity(0, {core})
-        for _ in commands:
-            child.answer(answers, _spin())
-
-    return ForkedChild(body)
+    def best_secs(self, core: int) -> float:
+        """Return what bursts took when the core was at its best; infinite before any look."""
+        ordered = self._ordered.get(core)
+        return ordered[int(BEST_SHARE * len(ordered))] if ordered else inf
 
 
-def _spin() -> dict[str, float]:
-    spins, stolen_secs = 0, 0.0
+def _watch(burst: Callable[[], None]) -> dict[str, float]:
+    bursts_secs = []
     started = last = time.perf_counter()
-    while last - started < SPIN_SECS:
+    while last - started < LOOK_SECS:
+        burst()
         now = time.perf_counter()
-        if now - last > GAP_SECS:
-            stolen_secs += now - last
+        bursts_secs.append(now - last)
         last = now
-        spins += 1
-    return {"spins": spins, "stolen": stolen_secs / (last - started)}
+    usual_secs = median(bursts_secs)
+    stolen_secs = sum(secs for secs in bursts_secs if secs > GAP * usual_secs)
+    return {"burst_secs": usual_secs, "stolen": stolen_secs / (last - started)}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-CORE_SPEED = "core_looks_per_ms"
+CORE_SPEED = "burst_nanosecs"
 """What finals say of how fast the cores were."""
 
 
