@@ -15,9 +15,11 @@ from tuner.measure.noise import Noise
 from tuner.measure.timing import calls_per_repeat
 from tuner.measure.watch import Look, Watch
 
-SPAN_SECS = 0.02
+SPAN_SECS = 0.008
 """After so much timing the machine is looked at."""
-PAUSE_SECS = 0.005
+PAUSE_SECS = 0.002
+"""After so much rest it is looked at again: a hypervisor puts a core that rested somewhere else, and
+leaves one that works where it is."""
 
 Wanted = Callable[[Mapping[int, Sequence[float]], Mapping[int, float]], Collection[int]]
 """Who needs another repeat, from the repeats that count and the seconds spent on them, by place."""

@@ -30,7 +30,7 @@ from tuner.measure.burst import make_burst
 from tuner.measure.forked import ChildFailedError, ForkedChild
 from tuner.measure.noise import Noise
 
-LOOK_SECS = 0.003
+LOOK_SECS = 0.002
 """How long the cores are watched."""
 CORES_AT_MOST = 8
 """So many cores are watched."""
