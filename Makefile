@@ -36,7 +36,8 @@ serve: $(STAMP) ## run the server and a local worker on 127.0.0.1:8700
 	$(BIN)/tunesmith serve --with-worker
 
 test: $(STAMP) ## run the tests
-	$(BIN)/pytest -q -m 'not slow'
+	$(BIN)/pytest -q -m 'not slow and not alone' --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -q -m 'not slow and alone'
 
 acceptance: $(STAMP) ## the slow tests: tune every operator over REST (some 25 minutes)
 	$(BIN)/pytest -q -m slow

@@ -6,6 +6,7 @@ waits reads the database again after each wake-up, and also now and then without
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,13 +19,14 @@ BatchListener = Callable[[str], None]
 BestListener = Callable[[str, str], None]
 
 
-class _Waiter:
-    """One that waits; `Events` calls `wake` under its lock."""
+class _Waiter(ABC):
+    """One that waits."""
 
     pending = False
 
+    @abstractmethod
     def wake(self) -> None:
-        raise NotImplementedError
+        """End the waiting; `Events` calls it under its lock."""
 
 
 class ThreadWaiter(_Waiter):

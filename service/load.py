@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from schedules.records import FailureKind
+from service.db.queries import RecordFilter
 from service.db.store import Store
 from service.db.summary_values import GroupBy
-from service.db.values import JobState, RecordFilter, WorkerState
+from service.db.values import JobState, WorkerState
 from service.errors import Refusal, retry_after
 from service.quality import model_quality
 

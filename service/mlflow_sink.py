@@ -17,8 +17,9 @@ import httpx
 
 from schedules.errors import TunesmithError
 from schedules.records import Best, Purpose, TuningRecord
+from service.db.queries import RecordFilter
 from service.db.store import Store
-from service.db.values import Job, JobState, RecordFilter
+from service.db.values import Job, JobState
 from service.mlflow_registry import Registry
 from service.mlflow_rest import ANSWER_SECS, Tracking, millis
 from tuner.client import convert

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from schedules.records import Purpose, TuningRecord
+from service.db.queries import RecordFilter
 from service.db.store import Store
-from service.db.values import RecordFilter
 
 TRIALS = 1000
 """So many of the newest trials are looked at."""

@@ -1,16 +1,26 @@
 """What tests of several kinds share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.postgres import postgres
+
+SMALL = [Path(__file__).parent / name for name in ("unit", "contracts")]
+"""Folders whose tests run beside each other, unless they say that they want to be alone."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--screenshots", metavar="FOLDER", help="Write pictures of the dashboard's pages, only."
     )
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if not any(map(item.path.is_relative_to, SMALL)):
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="session")

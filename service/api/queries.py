@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from schedules.records import FailureKind
-from service.db.values import RecordFilter
+from service.db.queries import RecordFilter
 from service.errors import Refusal
 from tuner.client import wire
 from tuner.client.wire.log import NONE

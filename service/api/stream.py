@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api.context import Services
 from service.api.views import current_job_view, trial_view
-from service.db.values import RecordFilter
+from service.db.queries import RecordFilter
 from tuner.client import wire
 
 KEEP_ALIVE_SECS = 15.0

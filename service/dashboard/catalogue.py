@@ -10,7 +10,8 @@ from service.dashboard import curves, pictures
 from service.dashboard.html import PageRoute, render
 from service.dashboard.jobs import PAGE, Text
 from service.dashboard.session import SIGNED_IN
-from service.db.lines import BestLine, JobQuery
+from service.db.lines import BestLine
+from service.db.queries import JobQuery
 
 _MOST_BESTS = 500
 _MOST_FINALS = 500

@@ -10,7 +10,7 @@ from service.dashboard.curves import improvements
 from service.dashboard.html import PageRoute, render
 from service.dashboard.jobs import line_of, trials_of
 from service.dashboard.session import SIGNED_IN
-from service.db.lines import JobQuery
+from service.db.queries import JobQuery
 
 Kind = Literal["jobs", "targets", "environments"]
 _CHOICES = 100

@@ -16,7 +16,8 @@ from service.dashboard.curves import Trial
 from service.dashboard.html import PageRoute, render
 from service.dashboard.overview import EVENT_STREAM
 from service.dashboard.session import SIGNED_IN
-from service.db.lines import JobLine, JobQuery
+from service.db.lines import JobLine
+from service.db.queries import JobQuery
 from service.db.values import Job, JobState, Worker
 
 PAGE = 50

@@ -11,7 +11,7 @@ from service.dashboard import pictures
 from service.dashboard.html import PageRoute, render
 from service.dashboard.live import changes
 from service.dashboard.session import SIGNED_IN
-from service.db.lines import JobQuery
+from service.db.queries import JobQuery
 from service.db.values import JobState
 
 EVENT_STREAM = "text/event-stream"

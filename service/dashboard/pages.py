@@ -7,12 +7,23 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from service.dashboard import best, catalogue, compare, jobs, models, overview, session, workers
+from service.dashboard import (
+    best,
+    budgets,
+    catalogue,
+    compare,
+    jobs,
+    models,
+    overview,
+    session,
+    workers,
+)
 from service.dashboard.html import FOLDER, show_unknown_paths
 
 _ROUTERS = (
     overview.router,
     jobs.router,
+    budgets.router,
     catalogue.router,
     best.router,
     workers.router,

@@ -12,8 +12,8 @@ from schedules.records import TuningRecord
 from service.db import convert
 from service.db.engine import Repository, reading
 from service.db.paging import Position
+from service.db.queries import RecordFilter
 from service.db.scan import EXAMINED, Scan
-from service.db.values import RecordFilter
 
 CHUNK = 5000
 """So many records are read in one transaction."""

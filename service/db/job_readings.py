@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from schedules.errors import InputError
 from service.db.engine import Repository, reading
-from service.db.lines import JobLine, JobQuery, StepLine, TrialLine
+from service.db.lines import JobLine, StepLine, TrialLine
 from service.db.models import BatchRow, BestRow, ItemRow, JobRow, RecordRow, WorkloadRow
+from service.db.queries import JobQuery
 
 SPEEDUP = BestRow.default_latency_secs / BestRow.latency_secs
 
@@ -170,6 +171,7 @@ def _conditions(query: JobQuery) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     for column, value in (
         (JobRow.job_id, query.job_id),
+        (JobRow.budget_id, query.budget_id),
         (JobRow.state, query.state),
         (JobRow.workload_id, query.workload_id),
         (JobRow.target_id, query.target_id),

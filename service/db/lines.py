@@ -154,28 +154,6 @@ class FastestLine:
     records: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobQuery:
-    """Which jobs to list, and in which order; None does not restrict.
-
-    Attributes
-    ----------
-    text : str or None
-        Part of the workload's name, or of the job's id.
-    sort : str
-        One of `service.db.job_readings.JOB_ORDERS`.
-    """
-
-    job_id: str | None = None
-    state: JobState | None = None
-    workload_id: str | None = None
-    target_id: str | None = None
-    submitter: str | None = None
-    text: str | None = None
-    sort: str = "created"
-    descending: bool = True
-
-
 def speedup(latency_secs: float | None, default_secs: float | None) -> float | None:
     """Return default latency over latency, None where either is unknown."""
     return default_secs / latency_secs if latency_secs and default_secs else None

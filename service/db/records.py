@@ -15,8 +15,9 @@ from service.db.engine import Repository, among, database_now, insert_new, locke
 from service.db.jobs import lock_owned_job
 from service.db.models import BatchRow, BestRow, ItemRow, RecordRow, TargetRow, WorkloadRow
 from service.db.paging import Position, check_limit, decode_cursor, encode_cursor, page
+from service.db.queries import RecordFilter
 from service.db.scan import EXAMINED, Scan
-from service.db.values import ItemState, Page, RecordFilter
+from service.db.values import ItemState, Page
 
 _CHUNK = 1000
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from service.db.columns import UtcDateTime
 from service.db.models import JobRow, RecordRow
 from service.db.paging import Position, after
-from service.db.values import RecordFilter
+from service.db.queries import RecordFilter
 
 EXAMINED = 5_000
 """So many records one statement looks at where several conditions have to hold."""

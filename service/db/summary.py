@@ -14,9 +14,9 @@ from service.db.engine import Repository, reading
 from service.db.histogram import quantile_secs
 from service.db.models import CountRow, SeriesRow
 from service.db.paging import check_limit
+from service.db.queries import RecordFilter
 from service.db.scan import Scan
 from service.db.summary_values import GroupBy, GroupSummary, SeriesKind, Span, Summary
-from service.db.values import RecordFilter
 
 EXAMINED = 3_000
 """So many records a summary looks at where no counters are kept for what is asked."""

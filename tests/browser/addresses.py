@@ -13,6 +13,7 @@ def addresses(site: Site) -> dict[str, str]:
         "job": f"/jobs/{site.jobs['second']}",
         "running-job": f"/jobs/{site.jobs['running']}",
         "failed-job": f"/jobs/{site.jobs['hostile']}",
+        "budget": f"/budgets/{site.budget_id('shared-gelu')}",
         "workloads": "/workloads",
         "workload": f"/workloads/{workload_id}",
         "targets": "/targets",

@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -81,6 +81,11 @@ class Site:
 
     def workload_id(self, job: str) -> str:
         return self.server.store.job(self.jobs[job]).spec.workload_id
+
+    def budget_id(self, job: str) -> str:
+        found = self.server.store.job(self.jobs[job]).spec.budget_id
+        assert found is not None
+        return found
 
     def target_id(self, job: str) -> str:
         return self.server.store.job(self.jobs[job]).spec.target_id
@@ -209,6 +214,11 @@ class _Story:
         self.real_traces[gelu.workload_id] = _parallel(gelu)
         self.done("gelu", gelu, ZEN, "epyc-02", 32, 9e-4, 8.8e-5)
         self.done("norm", self.call("layer_norm", m=512, n=768), ZEN, "epyc-01", 48, 3e-3, 1e-4)
+        mean = self.call("layer_norm", m=256, n=768)
+        self.shared(
+            "epyc-01",
+            {"shared-norm": (mean, 16), "shared-gelu": (self.call("gelu", m=512, n=768), 32)},
+        )
         add_cost_models(self.store)
 
     def call(self, op: str, **args: int) -> Workload:
@@ -218,23 +228,23 @@ class _Story:
 
     def submit(self, name: str, workload: Workload, target: Target, trials: int) -> Job:
         self.store.save_target(target)
-        job, _ = self.store.submit_job(
-            JobSpec(
-                workload_id=workload.workload_id,
-                target_id=target.target_id,
-                trials=trials,
-                seconds=None,
-                priority=0,
-                space="default",
-                seed=None,
-                submitter="ci" if trials < 60 else "anna",
-            ),
-            idempotency_key=None,
-        )
+        job, _ = self.store.submit_job(self.spec(workload, target, trials), idempotency_key=None)
         self.made.jobs[name] = job.job_id
         self.pass_time(0.4)
         self.store.claim_jobs(OWNER, TTL_SECS)
         return job
+
+    def spec(self, workload: Workload, target: Target, trials: int) -> JobSpec:
+        return JobSpec(
+            workload_id=workload.workload_id,
+            target_id=target.target_id,
+            trials=trials,
+            seconds=None,
+            priority=0,
+            space="default",
+            seed=None,
+            submitter="ci" if trials < 60 else "anna",
+        )
 
     def pass_time(self, secs: float) -> None:
         self.made.clock.offset_secs += secs
@@ -253,6 +263,30 @@ class _Story:
     ) -> None:
         """Tune as a job does, from its first batch to its published best."""
         job = self.submit(name, workload, target, trials)
+        self.tuned(job, trials, worker, default_secs, best_secs, secs)
+
+    def shared(self, worker: str, workloads: Mapping[str, tuple[Workload, int]]) -> None:
+        """Tune several workloads with one budget, of which each gets some trials."""
+        specs = [
+            self.spec(workload, ZEN, sum(trials for _, trials in workloads.values()))
+            for workload, _ in workloads.values()
+        ]
+        budget, _ = self.store.share_budget(specs, idempotency_key=None)
+        for (name, (_, trials)), job in zip(workloads.items(), budget.jobs, strict=True):
+            self.made.jobs[name] = job.job_id
+            self.store.claim_jobs(OWNER, TTL_SECS)
+            self.tuned(job, trials, worker, 9e-4, 8.8e-5, 1.0)
+
+    def tuned(
+        self,
+        job: Job,
+        trials: int,
+        worker: str,
+        default_secs: float,
+        best_secs: float,
+        secs: float,
+    ) -> None:
+        """Measure a claimed job's trials and finals, and publish its best."""
         for first in range(0, trials, 16):
             self.pass_time(self.random.uniform(2, 5))
             candidates = [

@@ -50,6 +50,21 @@ def test_jobs_are_filtered_and_sorted_by_addresses_that_can_be_shared(
         assert len(names(page)) == len(everything)
 
 
+def test_a_shared_budget_is_reached_from_its_jobs_and_says_where_it_went(
+    page: Page, told: Site
+) -> None:
+    page.goto(f"/jobs/{told.jobs['shared-norm']}")
+    page.get_by_role("link", name="shared budget").click()
+    expect(page).to_have_url(re.compile(f"/budgets/{told.budget_id('shared-norm')}$"))
+    expect(page.locator("#tiles")).to_contain_text("48 / 48")
+    rows = page.locator("#jobs tbody tr")
+    expect(rows).to_have_count(2)
+    for name, trials in (("layer_norm", "16 / 48"), ("gelu", "32 / 48")):
+        expect(rows.filter(has_text=name)).to_contain_text(trials)
+    rows.filter(has_text="gelu").locator("a.id").click()
+    expect(page).to_have_url(re.compile(f"/jobs/{told.jobs['shared-gelu']}$"))
+
+
 def test_a_trial_is_shown_on_click_and_by_its_address(page: Page, told: Site) -> None:
     page.goto(f"/jobs/{told.jobs['second']}")
     marks = page.locator("#chart-by-trials [data-trial]")

@@ -22,6 +22,8 @@ from tuner.measure.local import LocalMeasurer
 from tuner.measure.protocol import MeasureBatch, Measurer
 from tuner.measure.replay_measurer import ReplayMeasurer
 
+pytestmark = pytest.mark.alone
+
 BLOCK = '["GetSBlock",[],["batch_matmul","main"],["b0"]]'
 LOOPS = '["GetLoops",["b0"],[],["l1","l2","l3","l4"]]'
 

@@ -8,7 +8,7 @@ import pytest
 from schedules.errors import ConflictError, InputError, NotFoundError
 from schedules.identity import sha256_id
 from schedules.records import Purpose
-from service.db.lines import JobQuery
+from service.db.queries import JobQuery
 from service.db.store import Store
 from service.db.values import Job, JobPhase, JobSpec, JobState, SharedBudget
 from tests.contracts.conftest import Clock

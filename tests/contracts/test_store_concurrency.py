@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from schedules.errors import ConflictError
 from schedules.records import Purpose
+from service.db.queries import RecordFilter
 from service.db.store import Store
-from service.db.values import RecordFilter
 from tests.contracts.conftest import Clock
 from tests.contracts.store_values import (
     ENVIRONMENT,

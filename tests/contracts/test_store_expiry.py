@@ -5,8 +5,9 @@ import pytest
 from schedules.errors import ConflictError
 from schedules.records import FailureKind, Purpose
 from service.db.leases import BACKOFF_SECS, MAX_ATTEMPTS, MAX_LOSSES
+from service.db.queries import RecordFilter
 from service.db.store import Store
-from service.db.values import BatchProgress, LeasedItem, RecordFilter, Report
+from service.db.values import BatchProgress, LeasedItem, Report
 from tests.contracts.conftest import Clock
 from tests.contracts.store_values import (
     CPU,

@@ -5,8 +5,9 @@ import pytest
 from schedules.errors import ConflictError, InputError
 from schedules.records import FailureKind, MeasureResult, Purpose, Verification
 from service.db.health import BAD_CHECKS, GOOD_CHECKS, MISHAPS
+from service.db.queries import RecordFilter
 from service.db.store import Store
-from service.db.values import CheckKind, RecordFilter, Worker, WorkerState
+from service.db.values import CheckKind, Worker, WorkerState
 from tests.contracts.conftest import Clock
 from tests.contracts.store_values import (
     CPU,

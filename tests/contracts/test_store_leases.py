@@ -7,8 +7,9 @@ import pytest
 from schedules.errors import ConflictError, InputError, NotFoundError
 from schedules.records import FailureKind, MeasureResult, Purpose
 from service.db.leases import MAX_ATTEMPTS
+from service.db.queries import RecordFilter
 from service.db.store import Store
-from service.db.values import BatchProgress, RecordFilter, Report
+from service.db.values import BatchProgress, Report
 from tests.contracts.conftest import Clock
 from tests.contracts.store_values import (
     CPU,

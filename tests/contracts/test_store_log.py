@@ -25,10 +25,10 @@ from service.db import summary
 from service.db.engine import Database
 from service.db.histogram import RELATIVE_ERROR
 from service.db.models import CountRow, SeriesRow
+from service.db.queries import RecordFilter
 from service.db.recount import recount
 from service.db.store import Store
 from service.db.summary_values import GroupBy, GroupSummary
-from service.db.values import RecordFilter
 from tests.contracts.conftest import Clock
 from tests.contracts.store_values import (
     CPU,

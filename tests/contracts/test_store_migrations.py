@@ -12,9 +12,9 @@ from schedules.errors import ConflictError, UnavailableError
 from schedules.records import FailureKind
 from service.db import migrate
 from service.db.engine import Database
+from service.db.queries import RecordFilter
 from service.db.store import Store
 from service.db.summary_values import GroupBy
-from service.db.values import RecordFilter
 from tests.contracts.store_values import WORKLOAD
 from tests.contracts.test_store_concurrency import at_once
 

@@ -9,7 +9,7 @@ import pytest
 from schedules.errors import InputError, NotFoundError
 from schedules.records import FailureKind, Purpose
 from service.db.job_readings import JOB_ORDERS
-from service.db.lines import JobQuery
+from service.db.queries import JobQuery
 from service.db.readings import BEST_ORDERS
 from service.db.store import Store
 from service.db.values import Job, JobState

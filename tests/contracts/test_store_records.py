@@ -9,8 +9,8 @@ import pytest
 from schedules.errors import ConflictError, InputError, NotFoundError
 from schedules.identity import sha256_id
 from schedules.records import Best, Environment, FailureKind, MeasureResult, Purpose, Verification
+from service.db.queries import RecordFilter
 from service.db.store import Store
-from service.db.values import RecordFilter
 from tests.contracts.conftest import Clock
 from tests.contracts.store_values import (
     CPU,

@@ -20,8 +20,8 @@ from tuner.measure.deadlines import Deadlines
 from tuner.measure.entry import Entry
 from tuner.measure.forked import ChildFailedError, ForkedChild, wait_readable
 from tuner.measure.kernel import Assignment, timer_overhead_secs
-from tuner.measure.noise import Noise
 from tuner.measure.protocol import MeasureBatch
+from tuner.measure.race import Race, first_call
 from tuner.measure.reference import reference_batch
 from tuner.measure.trials import TimedCode, Trials
 from tuner.measure.watch import Watch
@@ -130,21 +130,20 @@ class Bench:
 
     def _run_reference(self, entry: Entry) -> None:
         """Time until there are repeats enough of a calm machine, or patience has ended."""
-        run_secs = self._deadlines.run_secs
-        first = entry.failure is None and entry.order(run_secs, order="first", incumbent_secs=None)
-        if not first:
+        deadline_secs = self._deadlines.run_secs
+        race = Race(
+            self._watch,
+            patience_secs=timing.REFERENCE_PATIENCE_SECS,
+            wanted=timing.reference_round,
+        )
+        first = None if entry.failure else first_call(entry, deadline_secs)
+        if first is None:
             return
-        plan = timing.reference_plan(first["first_secs"])
-        counted: tuple[float, ...] = ()
-        lost_secs = 0.0
-        while entry.failure is None and len(counted) < plan.repeats:
-            started, entry.run_secs = time.monotonic(), ()
-            entry.run(run_secs, order="time", calls=plan.calls, repeats=timing.REFERENCE_CHUNK)
-            if lost_secs > timing.REFERENCE_PATIENCE_SECS or self._watch.settle() is Noise.CALM:
-                counted += entry.run_secs
-            else:
-                lost_secs += time.monotonic() - started
-        entry.run_secs = counted[timing.REFERENCE_WARM_UP :]
+        race.add(entry, first["first_secs"], timing.REFERENCE_REPEAT_SECS, deadline_secs)
+        while race.round():
+            pass
+        race.leave()
+        entry.run_secs = entry.run_secs[timing.REFERENCE_WARM_UP :]
 
     def _measured(self, entry: Entry) -> Measured:
         return Measured(place=entry.place, result=entry.result(), busy_cores=entry.busy_cores)

@@ -8,7 +8,7 @@ from pathlib import Path
 from schedules.records import Failure, FailureKind, Verification
 from tuner.measure import timing
 from tuner.measure.entry import Entry
-from tuner.measure.race import Race, turn_of
+from tuner.measure.race import Race, first_call, turn_of
 from tuner.measure.watch import Watch
 
 PATIENCE_SECS = 8.0
@@ -80,8 +80,7 @@ def interleave(
     wanted = partial(timing.final_round, expected_secs=expected_secs)
     race = Race(watch, patience_secs=PATIENCE_SECS, wanted=wanted)
     for entry in entries:
-        with turn_of(entry):
-            first = entry.order(deadline_secs, order="first", incumbent_secs=None)
+        first = first_call(entry, deadline_secs)
         if first is not None:
             race.add(entry, first["first_secs"], timing.FINAL_REPEAT_SECS, deadline_secs)
     # All stay until nobody needs another round: they are compared with each other.

@@ -113,7 +113,6 @@ class Kernel:
         """Carry out an order and return the answer."""
         orders: dict[str, Callable[[], dict[str, Any]]] = {
             "first": lambda: self._first(command["incumbent_secs"]),
-            "time": lambda: self._time(command["calls"], command["repeats"]),
             "repeat": lambda: self._repeat(command["calls"]),
             "check": lambda: self._check(
                 command["seed"], Path(command["reference"]), command["source"]
@@ -151,7 +150,7 @@ class Kernel:
     def _rough_secs(self, call_secs: float) -> float:
         """Time about as few calls as show anything, given the seconds of one from outside."""
         calls = timing.calls_per_repeat(call_secs, self._backend.least_timed_secs)
-        return self._evaluate(1 if self._cold else calls, 1)[0]
+        return self._evaluate(calls)[0]
 
     def _call_once(self) -> float:
         cores = os.sched_getaffinity(0)
@@ -164,11 +163,8 @@ class Kernel:
         if self._backend.moves_buffers and self._workload.size_bytes <= MOVED_BYTES_AT_MOST:
             assert self._buffers is not None
             self._buffers = self._buffers.moved()
-        return self._time(1 if self._cold else calls, 1)
-
-    def _time(self, calls: int, repeats: int) -> dict[str, Any]:
         cpu_started, started = time.process_time(), time.perf_counter()
-        run_secs, conditions = self._backend.timed(lambda: self._evaluate(calls, repeats))
+        run_secs, conditions = self._backend.timed(lambda: self._evaluate(calls))
         wall_secs = time.perf_counter() - started
         self._conditions.update(conditions)
         return {
@@ -177,17 +173,18 @@ class Kernel:
             "conditions": self._conditions,
         }
 
-    def _evaluate(self, calls: int, repeats: int) -> list[float]:
+    def _evaluate(self, calls: int) -> list[float]:
+        """Return a repeat of so many calls; with flushed caches it is one call."""
         assert self._buffers is not None
         if self._call_secs > SLOW_CALL_SECS and not self._cold:
-            run_secs = [median(self._call_slowly(calls)) for _ in range(repeats)]
-            self._call_secs = min(run_secs)
+            self._call_secs = median(self._call_slowly(calls))
             if self._call_secs > SLOW_CALL_SECS:
-                return run_secs
+                return [self._call_secs]
             # Only the call before was slow: the warm-up, or a disturbed one.
         flush = {"cache_flush_bytes": _flush_bytes()} if self._cold else {}
+        number = 1 if self._cold else calls
         evaluate = self._library.time_evaluator(
-            "main", self._device, number=calls, repeat=repeats, **flush
+            "main", self._device, number=number, repeat=1, **flush
         )
         return [float(value) for value in evaluate(*self._buffers.arguments).results]
 

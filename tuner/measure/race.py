@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 from tuner.measure.entry import Entry
 from tuner.measure.noise import Noise
@@ -18,8 +19,8 @@ from tuner.measure.watch import Look, Watch
 SPAN_SECS = 0.008
 """After so much timing the machine is looked at."""
 PAUSE_SECS = 0.002
-"""After so much rest it is looked at again: a hypervisor puts a core that rested somewhere else, and
-leaves one that works where it is."""
+"""After so much rest it is looked at again: a hypervisor leaves a core that works where it is, and
+puts one that rested somewhere else."""
 
 Wanted = Callable[[Mapping[int, Sequence[float]], Mapping[int, float]], Collection[int]]
 """Who needs another repeat, from the repeats that count and the seconds spent on them, by place."""
@@ -199,6 +200,14 @@ def turn_of(entry: Entry) -> Iterator[None]:
         yield
     finally:
         entry.child.pause()
+
+
+def first_call(
+    entry: Entry, deadline_secs: float, incumbent_secs: float | None = None
+) -> dict[str, Any] | None:
+    """Let an entry warm up and return what it says of its speed; None if it fails."""
+    with turn_of(entry):
+        return entry.order(deadline_secs, order="first", incumbent_secs=incumbent_secs)
 
 
 def _core_speed(repeats: Sequence[_Repeat]) -> dict[str, int]:

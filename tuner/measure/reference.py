@@ -14,7 +14,7 @@ from schedules.target import Target
 from schedules.trace import canonical_trace
 from tuner.measure.protocol import MeasureBatch
 
-REFERENCE_VERSION = 2
+REFERENCE_VERSION = 3
 """Goes up with every change of this module or of the plan in `tuner.measure.timing`: run times of
 different versions are never compared."""
 

@@ -32,12 +32,10 @@ same buffers. A workload whose program has the attribute `CACHE_ATTRIBUTE` with 
 has its caches flushed before every timed call, and then a repeat is one call.
 
 The reference kernel has `REFERENCE_REPEATS` short repeats; the first `REFERENCE_WARM_UP` of them,
-while clocks and caches settle, are not reported. Those after which the machine was disturbed,
-`REFERENCE_CHUNK` at a time, are timed again, for `REFERENCE_PATIENCE_SECS` at most.
+while clocks and caches settle, are not reported.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 
 from schedules.runtimes import latency, latency_interval, undisturbed
@@ -65,27 +63,9 @@ SLOW_SPELL_PAUSE_SECS = 0.2
 REFERENCE_REPEATS = 240
 REFERENCE_REPEAT_SECS = 0.004
 REFERENCE_WARM_UP = 40
-REFERENCE_CHUNK = 20
 REFERENCE_PATIENCE_SECS = 5.0
-REFERENCE_CALLS_AT_MOST = 64
 
 CACHE_ATTRIBUTE = "tunesmith.cache"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepeatPlan:
-    """How to time a kernel once its rough latency is known.
-
-    Attributes
-    ----------
-    calls : int
-        Calls per repeat; a repeat's value is their mean.
-    repeats : int
-        Number of repeats.
-    """
-
-    calls: int
-    repeats: int
 
 
 def calls_per_repeat(first_secs: float, repeat_secs: float) -> int:
@@ -207,7 +187,8 @@ def _is_certain(run_secs: Sequence[float]) -> bool:
     return agreeing >= FINAL_AGREEING and (high - low) / low <= FINAL_NARROW
 
 
-def reference_plan(first_secs: float) -> RepeatPlan:
-    """Plan the reference kernel: many short repeats, so that some fall between disturbances."""
-    calls = calls_per_repeat(first_secs, REFERENCE_REPEAT_SECS)
-    return RepeatPlan(calls=min(calls, REFERENCE_CALLS_AT_MOST), repeats=REFERENCE_REPEATS)
+def reference_round(
+    run_secs: Mapping[int, Sequence[float]], spent_secs: Mapping[int, float]
+) -> list[int]:
+    """Return whether the reference kernel needs another repeat; takes what `trial_round` takes."""
+    return [place for place, secs in run_secs.items() if len(secs) < REFERENCE_REPEATS]

@@ -9,7 +9,7 @@ from tuner.measure import timing
 from tuner.measure.deadlines import Deadlines
 from tuner.measure.entry import Entry
 from tuner.measure.protocol import MeasureBatch
-from tuner.measure.race import Race, turn_of
+from tuner.measure.race import Race, first_call
 from tuner.measure.watch import Watch
 
 PATIENCE_SECS = 1.0
@@ -136,8 +136,7 @@ class Trials:
     def _start(self, entry: Entry) -> bool:
         """Warm up; return whether the entry is to race."""
         best_secs, deadline_secs = self._best_secs(), self._deadline_secs()
-        with turn_of(entry):
-            first = entry.order(deadline_secs, order="first", incumbent_secs=best_secs)
+        first = first_call(entry, deadline_secs, best_secs)
         entry.note(self._conditions)
         if first is None:
             return False

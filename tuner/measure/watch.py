@@ -28,7 +28,6 @@ from schedules.records import FailureKind
 from tuner.measure import child
 from tuner.measure.burst import make_burst
 from tuner.measure.forked import ChildFailedError, ForkedChild
-from tuner.measure.noise import Noise
 
 LOOK_SECS = 0.002
 """How long the cores are watched."""
@@ -46,8 +45,6 @@ MEMORY_SECS = 60.0
 """So long looks are remembered, not counting the time in which nobody looked."""
 PAUSE_SECS = 1.0
 """Looks that are further apart than this are so far apart for that memory."""
-WAIT_SECS = 0.5
-"""How long a disturbed machine is waited for."""
 ANSWER_SECS = 10.0
 CPU_SECS = 3600
 _KINDS = (FailureKind.RUN_ERROR, FailureKind.RUN_TIMEOUT)
@@ -127,17 +124,6 @@ class Watch:
             for core, secs in look.burst_secs.items()
         )
         return look.stolen <= STOLEN_LIMIT and not slow
-
-    def settle(self, patience_secs: float = WAIT_SECS) -> Noise:
-        """Wait until the machine is calm, for a while; return `Noise.CALM` if it is so at once."""
-        if self.is_calm(self.look()):
-            return Noise.CALM
-        deadline = time.monotonic() + patience_secs
-        while time.monotonic() < deadline:
-            time.sleep(LOOK_SECS)
-            if self.is_calm(self.look()):
-                return Noise.WAITED
-        return Noise.DISTURBED
 
     def _watcher(self, core: int) -> ForkedChild:
         assert self._burst is not None

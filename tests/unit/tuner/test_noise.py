@@ -3,8 +3,12 @@
 import os
 import time
 
+import pytest
+
 from tests.neighbour import busy_neighbour
 from tuner.measure import noise
+
+pytestmark = pytest.mark.alone
 
 
 def test_a_process_knows_how_long_it_has_waited_for_a_core():

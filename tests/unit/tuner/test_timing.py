@@ -99,3 +99,9 @@ def test_finals_in_a_slow_spell_go_on_until_it_ends_or_their_time_does():
     assert timing.final_round({0: [1.0] * timing.FINAL_ROUNDS, 1: slower}, spent, 0.95) == []
     assert timing.final_round(finals, {0: timing.FINAL_SECS, 1: 0.0}, 0.95) == []
     assert not timing.is_slow_spell({0: []}, 0.95)
+
+
+def test_the_reference_kernel_has_as_many_repeats_as_are_compared():
+    some = {0: [1e-4] * (timing.REFERENCE_REPEATS - 1)}
+    assert timing.reference_round(some, {0: 1.0}) == [0]
+    assert timing.reference_round({0: [1e-4] * timing.REFERENCE_REPEATS}, {0: 1.0}) == []
