@@ -4,7 +4,6 @@
 order          answer
 =============  ====================================================================
 ``first``      the seconds of one call after a warm-up, and whether that is hopeless
-``time``       so many repeats in a row
 ``repeat``     one repeat, on buffers of its own where it matters where they lie
 ``check``      how the output on fresh inputs compares with the reference
 ``reference``  computes that reference and writes it to a file
