@@ -52,7 +52,7 @@ bench-measure: $(STAMP) ## the measurement engine beside stock MetaSchedule's (a
 	$(BIN)/python -m tests.benchmarks.bench_measure
 
 bench-search: $(STAMP) ## the search beside MetaSchedule's, on one space and one measurer (5 hours and the corpus, resumable; QUICK=1: 8 minutes)
-	$(BIN)/python -W ignore -m tests.benchmarks.bench_search
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_search $(BENCH_ARGS)
 
 bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (40 minutes; QUICK=1: 3 minutes)
 	$(BIN)/python -m tests.benchmarks.bench_service
