@@ -7,7 +7,7 @@ import pytest
 
 from tests.postgres import postgres
 
-SMALL = [Path(__file__).parent / name for name in ("unit", "contracts")]
+SMALL = [Path(__file__).parent / name for name in ("unit", "contracts", "integration")]
 """Folders whose tests run beside each other, unless they say that they want to be alone."""
 
 

@@ -10,6 +10,8 @@ import pytest
 from schedules.records import Purpose
 from tests.integration.api_server import CPU, OTHER_CPU, Server, live_server
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:

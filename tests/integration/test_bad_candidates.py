@@ -1,6 +1,10 @@
 """Candidates of which a tenth crash, hang or never finish compiling, on the real bench."""
 
+import pytest
+
 from tests.benchmarks.measure import faulty
+
+pytestmark = pytest.mark.alone
 
 
 def test_bad_candidates_cost_themselves_only_and_leave_nothing_behind():

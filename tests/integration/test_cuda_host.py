@@ -24,6 +24,8 @@ from tests import programs
 from tuner.client import convert, wire
 from tuner.measure.local import LocalMeasurer
 
+pytestmark = pytest.mark.alone
+
 GPU = Target.parse({"kind": "cuda", "arch": "sm_90"})
 
 

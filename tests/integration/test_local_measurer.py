@@ -32,6 +32,8 @@ from tuner.measure.noise import Noise
 from tuner.measure.protocol import MeasureBatch
 from tuner.replay import replay_trace
 
+pytestmark = pytest.mark.alone
+
 PARALLEL = (
     '[[["GetSBlock",[],["batch_matmul","main"],["b0"]],["GetLoops",["b0"],[],["l1","l2","l3","l4"]],'
     '["Parallel",["l2"],[],[]]],[]]'

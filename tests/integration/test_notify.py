@@ -12,6 +12,8 @@ import pytest
 
 from service.db.notify import Channel, _payloads
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_SECS = 20.0
 
 OTHER_PROCESS = """

@@ -20,6 +20,8 @@ from tuner.client.sdk import Client
 from tuner.worker import machine
 from tuner.worker.daemon import WorkerConfig, WorkerDaemon
 
+pytestmark = pytest.mark.alone
+
 
 class SkylakeMeasurer(FakeMeasurer):
     """Has the device that the harness's jobs are for."""

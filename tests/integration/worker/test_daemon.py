@@ -12,6 +12,8 @@ from tests.processes import files_of_at_most
 from tuner.worker.devices import WHOLE_CPU
 from tuner.worker.lock import DeviceLock
 
+pytestmark = pytest.mark.alone
+
 
 def test_every_item_is_measured_and_reported_once(server, run):
     server.batches = [["a", "b", "c"], ["d"]]

@@ -6,10 +6,14 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from schedules.errors import ConflictError
 from tests.processes import cpu_secs
 from tuner.worker.devices import WHOLE_CPU, parse_devices
 from tuner.worker.lock import DeviceLock
+
+pytestmark = pytest.mark.alone
 
 
 def test_a_killed_worker_posts_its_results_when_it_starts_again(server, spawn, run):
