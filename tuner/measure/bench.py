@@ -143,7 +143,8 @@ class Bench:
         while race.round():
             pass
         race.leave()
-        entry.run_secs = entry.run_secs[timing.REFERENCE_WARM_UP :]
+        # There are more where patience ended: then all count that were timed.
+        entry.run_secs = entry.run_secs[timing.REFERENCE_WARM_UP : timing.REFERENCE_REPEATS]
 
     def _measured(self, entry: Entry) -> Measured:
         return Measured(place=entry.place, result=entry.result(), busy_cores=entry.busy_cores)
