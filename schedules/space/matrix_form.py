@@ -9,6 +9,7 @@ from tvm import tirx
 from schedules.space import dot_tile
 from schedules.space.axis_roles import drop_unit_axes, index_dtype, index_map
 from schedules.space.contraction import Role, find_contraction
+from schedules.space.dots import LANES
 from schedules.space.moves import grouped
 from schedules.space.sketch import Pack, Sketch
 from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, parallel_stage
@@ -116,7 +117,7 @@ class MatrixForm:
     def _pad(self) -> None:
         sch, block, tile = self._sch, self._block, self._tile
         rows, columns = self._axes.extent(Role.ROW), self._axes.extent(Role.COLUMN)
-        step = self._sketch.dot.group if self._sketch.dot else 1
+        step = self._sketch.dot.row_group if self._sketch.dot else 1
         odd_sum = self._axes.extent(Role.SUM) % step > 0
         odd_rows, odd_columns = rows % tile.rows > 0, columns % tile.columns > 0
         if not (odd_rows or odd_columns or odd_sum):
@@ -209,7 +210,9 @@ class MatrixForm:
         sch, tile, pack = self._sch, self._tile, self._pack
         batched = len(self._axes.places(Role.BATCH)) > 0
         read = self._axes.columns.read
-        sch.transform_layout(self._block, ("read", read), self._panels(read, tile.columns))
+        together = self._sketch.dot.group if self._sketch.dot else 1
+        panels = self._panels(read, tile.columns, together)
+        sch.transform_layout(self._block, ("read", read), panels)
         outer = 0
         if self._sketch.pack is Pack.BY_TASK:
             sch.compute_at(pack, panel_loop)
@@ -243,21 +246,22 @@ class MatrixForm:
         sch, tile, dot = self._sch, self._tile, self._sketch.dot
         assert dot is not None
         read = self._axes.rows.read
-        sch.transform_layout(self._block, ("read", read), self._panels(read, tile.rows))
+        panels = self._panels(read, tile.rows, dot.row_group)
+        sch.transform_layout(self._block, ("read", read), panels)
         if self._sketch.gather is Pack.BY_TASK:
             sch.compute_at(self._gather, tasks)
         *batch, rows, depth = sch.get_loops(self._gather)
         panel, _ = sch.split(rows, [None, tile.rows])
-        _, group = sch.split(depth, [None, dot.group])
+        _, group = sch.split(depth, [None, dot.row_group])
         if self._sketch.gather is Pack.AT_ONCE:
             sch.parallel(sch.fuse(*batch, panel))
         sch.vectorize(group)
         sch.annotate(self._gather, SCHEDULED, STAGE)
 
-    def _panels(self, read: int, width: int) -> Any:
+    def _panels(self, read: int, width: int, group: int) -> Any:
         """The index map of an operand in panels as wide as a tile, whose steps follow each other.
 
-        For dot products the factors of a step are together.
+        For dot products the factors of a group are together.
         """
         batched = len(self._axes.places(Role.BATCH)) > 0
         arity = len(self._sch.get(self._block).reads[read].region)
@@ -266,7 +270,7 @@ class MatrixForm:
         def panels(*axes: Any) -> list[Any]:
             side, sums = axes[batched], axes[batched + 1 :]
             if dot:
-                step, factor = sums[0] // dot.group, sums[0] % dot.group
+                step, factor = sums[0] // group, sums[0] % group
                 return [*axes[:batched], side // width, step, side % width, factor]
             return [*axes[:batched], side // width, *sums, side % width]
 
@@ -275,7 +279,7 @@ class MatrixForm:
 
 def _line_steps(sch: Any, steps: Any) -> int:
     """How many of a sum's steps a cache line holds, at most, if they are to divide them."""
-    return gcd(int(sch.get(steps).extent), dot_tile.LANES)
+    return gcd(int(sch.get(steps).extent), LANES)
 
 
 def _is_inlinable(sch: Any, block: Any) -> bool:

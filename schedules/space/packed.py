@@ -10,7 +10,7 @@ from schedules.space.axis_roles import contraction_in, separate_axes
 from schedules.space.contraction import is_product
 from schedules.space.matrix_form import MatrixForm
 from schedules.space.rules import applicable
-from schedules.space.sketch import Sketch, dot_of, dot_sketches, sketches
+from schedules.space.sketch import Sketch, dot_sketches, dots_of, sketches
 from schedules.space.stage import SCHEDULED, TILED
 from schedules.space.vector_unit import vector_unit
 
@@ -39,10 +39,8 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         if contraction is None:
             return [sch]
         unit = vector_unit(self._target)
-        dot = dot_of(contraction, self._target)
-        chosen = (
-            sketches(contraction, unit) if dot is None else dot_sketches(contraction, unit, dot)
-        )
+        dots = dots_of(contraction, self._target)
+        chosen = dot_sketches(contraction, unit, dots) if dots else sketches(contraction, unit)
         sums, products = _count_sums(sch)
         # Each contraction multiplies the number of designs, and so does each sum by TVM's rules.
         most = _MOST_DESIGNS ** (1 / products)

@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from math import ceil
 from typing import Any
 
 import tvm
 
+from schedules.space.amx_source import TILE_ROWS, TILES
 from schedules.space.contraction import Contraction, Role
-from schedules.space.dot_tile import LANES, Dot, dot_for
+from schedules.space.dots import LANES, Dot, MatrixDot, VectorDot, dots_for
 from schedules.space.register_tile import RegisterTile, cycles, register_tiles
 from schedules.space.vector_unit import VectorUnit
 
 _TILES = 3
 _DOT_TILES = 5
+_DOT_TILES_BESIDE = 2
+"""Of vectors, where AMX has tiles of its own."""
 # How much slower a tile that divides the output may be before padded copies take its place.
 _WORTH_PADDING = 1.3
 
@@ -72,8 +76,8 @@ def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
     return _in_place(contraction, good) + gathered
 
 
-def dot_of(contraction: Contraction, target: Any) -> Dot | None:
-    """Return the target's dot-product instruction, if a contraction has the form that it takes."""
+def dots_of(contraction: Contraction, target: Any) -> list[Dot]:
+    """Return the target's dot-product instructions, if a contraction has the form they take."""
     rows, columns = contraction.rows, contraction.columns
     fits = (
         rows.dtype == columns.dtype
@@ -81,23 +85,56 @@ def dot_of(contraction: Contraction, target: Any) -> Dot | None:
         and rows.read < columns.read
         and contraction.extent(Role.SUM) > 1
     )
-    return dot_for(rows.dtype, contraction.dtype, target) if fits else None
+    return list(dots_for(rows.dtype, contraction.dtype, target)) if fits else []
 
 
-def dot_sketches(contraction: Contraction, unit: VectorUnit, dot: Dot) -> list[Sketch]:
-    """Choose the sketches with a dot-product instruction."""
+def dot_sketches(contraction: Contraction, unit: VectorUnit, dots: Sequence[Dot]) -> list[Sketch]:
+    """Choose the sketches with dot-product instructions."""
     rows, columns = contraction.extent(Role.ROW), contraction.extent(Role.COLUMN)
-    free = replace(unit, registers=unit.registers - dot.registers)
-    full = [tile for tile in register_tiles(free, LANES, rows, columns) if tile.lanes == LANES]
-    return [
-        Sketch(tile=tile, gather=gather, pack=pack, dot=dot)
-        for tile in full[:_DOT_TILES]
-        for gather, pack in (
-            (Pack.AT_ONCE, Pack.AT_ONCE),
-            (Pack.BY_TASK, Pack.AT_ONCE),
-            (Pack.BY_TASK, Pack.BY_TASK),
-        )
+    most = _DOT_TILES if len(dots) == 1 else _DOT_TILES_BESIDE
+    found: list[Sketch] = []
+    for dot in dots:
+        if isinstance(dot, MatrixDot):
+            tiles = matrix_tiles(rows, columns)[:_TILES]
+        else:
+            assert isinstance(dot, VectorDot)
+            free = replace(unit, registers=unit.registers - dot.registers)
+            ranked = register_tiles(free, LANES, rows, columns)
+            tiles = [tile for tile in ranked if tile.lanes == LANES][:most]
+        found += [
+            Sketch(tile=tile, gather=gather, pack=pack, dot=dot)
+            for tile in tiles
+            for gather, pack in (
+                (Pack.AT_ONCE, Pack.AT_ONCE),
+                (Pack.BY_TASK, Pack.AT_ONCE),
+                (Pack.BY_TASK, Pack.BY_TASK),
+            )
+        ]
+    return found
+
+
+def matrix_tiles(rows: int, columns: int) -> list[RegisterTile]:
+    """Return what AMX's tiles can hold of a matrix, in the order of what it should take.
+
+    A multiplication of two tiles starts every 16 cycles, a load of one every 8.
+    Source: Intel, 64 and IA-32 Architectures Optimization Reference Manual, section 20.5.
+    """
+    height = min(rows, TILE_ROWS)
+    found = [
+        (high, wide)
+        for high in range(1, ceil(rows / height) + 1)
+        for wide in range(1, ceil(columns / LANES) + 1)
+        if high * wide + high + wide <= TILES
     ]
+
+    def cycles_of(shape: tuple[int, int]) -> int:
+        high, wide = shape
+        calls = ceil(rows / (high * height)) * ceil(columns / (wide * LANES))
+        return calls * max(16 * high * wide, 8 * (high + wide))
+
+    # Of equal ones the larger first: it loads less.
+    ranked = sorted(found, key=lambda shape: (cycles_of(shape), -shape[0] * shape[1]))
+    return [RegisterTile(rows=high * height, vectors=wide, lanes=LANES) for high, wide in ranked]
 
 
 def _in_place(contraction: Contraction, tiles: Sequence[RegisterTile]) -> list[Sketch]:

@@ -1,0 +1,140 @@
+"""A register tile of a product by dot-product instructions of AVX-512, in LLVM's language.
+
+``vpdpbusd`` adds four products of bytes to each int32 of a vector, but takes one operand unsigned.
+So 128 is added to the columns' operand, by flipping its sign bits; what that adds to a sum is 128
+times the sum of the row, which one more instruction in each step adds up for all rows of the tile,
+and which is taken away at the end. All of it is exact for all bytes. ``vdpbf16ps`` adds two
+products of bfloat16 to each float32; it takes numbers below the smallest normal one for zero, and
+rounds after each of the two.
+
+Source: Jacob et al., Quantization and Training of Neural Networks, 2018, section 2.3 (offsets).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from schedules.space.dots import LANES, VectorDot
+
+_BITS = "<16 x i32>"
+"""A register, whatever is in it."""
+_SIGNS = 0x80808080 - 2**32
+"""The sign bits of four bytes: as unsigned numbers, 128 each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorTile:
+    """The parameters of the function.
+
+    Attributes
+    ----------
+    rows, vectors : int
+        Of the tile.
+    steps : int
+        Of the sum.
+    """
+
+    dot: VectorDot
+    rows: int
+    vectors: int
+    steps: int
+
+
+def source(function: str, tile: VectorTile) -> str:
+    """Write the function: a loop over the steps, with all sums in variables."""
+    dot = tile.dot
+    held = [f"sum{row}.{vector}" for row in range(tile.rows) for vector in range(tile.vectors)]
+    if dot.is_unsigned:
+        held.append("offsets")
+    lines = [
+        f"declare {dot.sum_vector} @{dot.instruction}"
+        f"({dot.sum_vector}, {dot.operand_vector}, {dot.operand_vector})",
+        f"declare {_BITS} @llvm.masked.load.v16i32.p0(ptr, i32, <16 x i1>, {_BITS})",
+        f"define i32 @{function}(ptr %a, ptr %b, ptr %c, i32 %c_row) {{",
+        "entry:",
+        "  br label %step",
+        "step:",
+        "  %at = phi i64 [ 0, %entry ], [ %next, %step ]",
+        *(
+            f"  %{name} = phi {dot.sum_vector} [ zeroinitializer, %entry ], [ %{name}.next, %step ]"
+            for name in held
+        ),
+        f"  %a.offset = mul i64 %at, {4 * tile.rows}",
+        "  %a.step = getelementptr i8, ptr %a, i64 %a.offset",
+        f"  %b.offset = mul i64 %at, {4 * LANES * tile.vectors}",
+        "  %b.step = getelementptr i8, ptr %b, i64 %b.offset",
+        *_step(tile),
+        "  %next = add i64 %at, 1",
+        f"  %more = icmp ult i64 %next, {tile.steps}",
+        "  br i1 %more, label %step, label %end",
+        "end:",
+        *_end(tile),
+        "  ret i32 0",
+        "}",
+    ]
+    return "\n".join(lines)
+
+
+def _step(tile: VectorTile) -> Iterator[str]:
+    """Add one group of products to every sum."""
+    dot, operands = tile.dot, tile.dot.operand_vector
+    multiply = f"call {dot.sum_vector} @{dot.instruction}({dot.sum_vector}"
+    signs = _splat(_SIGNS)
+    if dot.is_unsigned:
+        mask = ", ".join(f"i1 {int(row < tile.rows)}" for row in range(LANES))
+        yield (
+            f"  %rows = call {_BITS} @llvm.masked.load.v16i32.p0(ptr %a.step, i32 4, "
+            f"<16 x i1> <{mask}>, {_BITS} zeroinitializer)"
+        )
+        yield f"  %offsets.next = {multiply} %offsets, {operands} {signs}, {operands} %rows)"
+    for vector in range(tile.vectors):
+        yield from _load(f"bits{vector}", _BITS, "%b.step", 4 * LANES * vector)
+        if dot.is_unsigned:
+            yield f"  %column{vector} = xor {_BITS} %bits{vector}, {signs}"
+        else:
+            yield f"  %column{vector} = bitcast {_BITS} %bits{vector} to {operands}"
+    for row in range(tile.rows):
+        # Repeated in all lanes, which the instruction can do itself.
+        yield from _load(f"group{row}", "i32", "%a.step", 4 * row)
+        yield f"  %first{row} = insertelement {_BITS} poison, i32 %group{row}, i64 0"
+        yield (
+            f"  %repeated{row} = shufflevector {_BITS} %first{row}, {_BITS} poison, "
+            f"{_BITS} zeroinitializer"
+        )
+        yield f"  %row{row} = bitcast {_BITS} %repeated{row} to {operands}"
+        for vector in range(tile.vectors):
+            name = f"%sum{row}.{vector}"
+            factors = f"{operands} %column{vector}, {operands} %row{row}"
+            yield f"  {name}.next = {multiply} {name}, {factors})"
+
+
+def _end(tile: VectorTile) -> Iterator[str]:
+    """Add the sums to C; of bytes, without what the offset has added to each row."""
+    vector_type = tile.dot.sum_vector
+    add = "fadd" if tile.dot.sums == "float32" else "add"
+    for row in range(tile.rows):
+        yield f"  %c.row{row} = mul i32 %c_row, {row}"
+        if tile.dot.is_unsigned:
+            yield (
+                f"  %offset{row} = shufflevector {_BITS} %offsets.next, {_BITS} poison, "
+                f"{_BITS} {_splat(row)}"
+            )
+        for vector in range(tile.vectors):
+            at = f"{row}.{vector}"
+            result = f"%sum{at}.next"
+            if tile.dot.is_unsigned:
+                yield f"  %exact{at} = sub {_BITS} {result}, %offset{row}"
+                result = f"%exact{at}"
+            yield f"  %c.at{at} = add i32 %c.row{row}, {LANES * vector}"
+            yield f"  %c.to{at} = getelementptr i32, ptr %c, i32 %c.at{at}"
+            yield f"  %c.old{at} = load {vector_type}, ptr %c.to{at}, align 4"
+            yield f"  %c.new{at} = {add} {vector_type} %c.old{at}, {result}"
+            yield f"  store {vector_type} %c.new{at}, ptr %c.to{at}, align 4"
+
+
+def _load(name: str, kind: str, base: str, offset_bytes: int) -> Iterator[str]:
+    yield f"  %{name}.at = getelementptr i8, ptr {base}, i64 {offset_bytes}"
+    yield f"  %{name} = load {kind}, ptr %{name}.at, align 4"
+
+
+def _splat(value: int) -> str:
+    return f"<{', '.join([f'i32 {value}'] * LANES)}>"
