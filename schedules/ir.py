@@ -21,8 +21,15 @@ MAX_IR_BYTES = 16 * 2**20
 
 # Attributes that say how a function is called, not what it computes.
 _CALLING_ATTRIBUTES = frozenset(
-    {"global_symbol", "op_pattern", "tirx.noalias", "tirx.is_scheduled", "target", "s_tir"}
+    {
+        *("global_symbol", "op_pattern", "tirx.noalias", "tirx.is_scheduled", "target", "s_tir"),
+        "layout_free_buffers",
+    }
 )
+
+# Of these, those that change how a function is scheduled. TVM's rules would rewrite the layout of a
+# parameter that may have any, and kernels are measured with parameters as they are declared.
+_DROPPED_ATTRIBUTES = ("op_pattern", "target", "tirx.is_scheduled", "layout_free_buffers")
 
 # Operators that leave the program: a workload that uses them could run anything on a worker.
 _FOREIGN_OPERATORS = frozenset(
@@ -279,7 +286,7 @@ def _name_of(function: Any) -> str:
 
 
 def _normalised(function: Any) -> Any:
-    for attribute in ("op_pattern", "target", "tirx.is_scheduled"):
+    for attribute in _DROPPED_ATTRIBUTES:
         if attribute in (function.attrs or {}):
             function = function.without_attr(attribute)
     function = function.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
