@@ -6,6 +6,7 @@ Somebody on the core's other thread costs it 5 % and more, and twice the time wh
 work. Imports TVM.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -22,8 +23,9 @@ _DEPTH = 96
 _TURNS = 36
 
 
+@functools.cache
 def make_burst() -> Callable[[], None]:
-    """Build the work; what is returned does it on the calling thread alone."""
+    """Build the work, once in a process; what is returned does it on the calling thread alone."""
     target = tvm.target.Target(detect.native_target().as_dict())
     lanes = vector_unit(target).lanes(32)
     library = trace.build(_tile(_VECTORS * lanes, lanes), target)

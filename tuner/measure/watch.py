@@ -77,7 +77,6 @@ class Watch:
 
     def __init__(self, cores: Collection[int]) -> None:
         self._cores = sorted(cores)[:CORES_AT_MOST]
-        self._burst = make_burst() if self._cores else None
         self._speeds = Speeds()
         self._watchers: dict[int, ForkedChild] = {}
 
@@ -91,7 +90,7 @@ class Watch:
         """Keep the processes that watch while the context lasts; it must have one thread."""
         try:
             for core in self._cores:
-                self._watchers[core] = self._watcher(core)
+                self._watchers[core] = _watcher(core)
             yield
         finally:
             for watcher in self._watchers.values():
@@ -110,7 +109,7 @@ class Watch:
             except ChildFailedError:
                 # It had no turn for so long: somebody else has the core for himself.
                 watcher.close()
-                self._watchers[core] = self._watcher(core)
+                self._watchers[core] = _watcher(core)
                 answer = {"burst_secs": ANSWER_SECS, "stolen": 1.0}
             burst_secs[core] = answer["burst_secs"]
             stolen.append(answer["stolen"])
@@ -124,18 +123,6 @@ class Watch:
             for core, secs in look.burst_secs.items()
         )
         return look.stolen <= STOLEN_LIMIT and not slow
-
-    def _watcher(self, core: int) -> ForkedChild:
-        assert self._burst is not None
-        burst = self._burst
-
-        def body(commands: BinaryIO, answers: BinaryIO) -> None:
-            child.confine(cpu_secs=CPU_SECS)
-            os.sched_setaffinity(0, {core})
-            for _ in commands:
-                child.answer(answers, _watch(burst))
-
-        return ForkedChild(body)
 
 
 class Speeds:
@@ -164,6 +151,19 @@ class Speeds:
         """Return what bursts took when the core was at its best; infinite before any look."""
         ordered = self._ordered.get(core)
         return ordered[int(BEST_SHARE * len(ordered))] if ordered else inf
+
+
+def _watcher(core: int) -> ForkedChild:
+    # Built here, once for all children.
+    burst = make_burst()
+
+    def body(commands: BinaryIO, answers: BinaryIO) -> None:
+        child.confine(cpu_secs=CPU_SECS)
+        os.sched_setaffinity(0, {core})
+        for _ in commands:
+            child.answer(answers, _watch(burst))
+
+    return ForkedChild(body)
 
 
 def _watch(burst: Callable[[], None]) -> dict[str, float]:
