@@ -11,7 +11,6 @@ Source: Jacob et al., Quantization and Training of Neural Networks, 2018, sectio
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from schedules.space.dots import LANES, VectorDot
 
@@ -21,28 +20,21 @@ _SIGNS = 0x80808080 - 2**32
 """The sign bits of four bytes: as unsigned numbers, 128 each."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class VectorTile:
-    """The parameters of the function.
+def source(function: str, dot: VectorDot, rows: int, vectors: int, depth: int) -> str:
+    """Write the function ``function(a, b, c, c_row)``: a loop with all sums in variables.
 
-    Attributes
+    Parameters
     ----------
+    function : str
+        Its name.
+    dot : VectorDot
+        The instruction.
     rows, vectors : int
-        Of the tile.
-    steps : int
-        Of the sum.
+        Of the tile of sums.
+    depth : int
+        Length of the sum, a multiple of ``dot.group``.
     """
-
-    dot: VectorDot
-    rows: int
-    vectors: int
-    steps: int
-
-
-def source(function: str, tile: VectorTile) -> str:
-    """Write the function: a loop over the steps, with all sums in variables."""
-    dot = tile.dot
-    held = [f"sum{row}.{vector}" for row in range(tile.rows) for vector in range(tile.vectors)]
+    held = [f"sum{row}.{vector}" for row in range(rows) for vector in range(vectors)]
     if dot.is_unsigned:
         held.append("offsets")
     lines = [
@@ -58,41 +50,41 @@ def source(function: str, tile: VectorTile) -> str:
             f"  %{name} = phi {dot.sum_vector} [ zeroinitializer, %entry ], [ %{name}.next, %step ]"
             for name in held
         ),
-        f"  %a.offset = mul i64 %at, {4 * tile.rows}",
+        f"  %a.offset = mul i64 %at, {4 * rows}",
         "  %a.step = getelementptr i8, ptr %a, i64 %a.offset",
-        f"  %b.offset = mul i64 %at, {4 * LANES * tile.vectors}",
+        f"  %b.offset = mul i64 %at, {4 * LANES * vectors}",
         "  %b.step = getelementptr i8, ptr %b, i64 %b.offset",
-        *_step(tile),
+        *_step(dot, rows, vectors),
         "  %next = add i64 %at, 1",
-        f"  %more = icmp ult i64 %next, {tile.steps}",
+        f"  %more = icmp ult i64 %next, {depth // dot.group}",
         "  br i1 %more, label %step, label %end",
         "end:",
-        *_end(tile),
+        *_end(dot, rows, vectors),
         "  ret i32 0",
         "}",
     ]
     return "\n".join(lines)
 
 
-def _step(tile: VectorTile) -> Iterator[str]:
+def _step(dot: VectorDot, rows: int, vectors: int) -> Iterator[str]:
     """Add one group of products to every sum."""
-    dot, operands = tile.dot, tile.dot.operand_vector
+    operands = dot.operand_vector
     multiply = f"call {dot.sum_vector} @{dot.instruction}({dot.sum_vector}"
     signs = _splat(_SIGNS)
     if dot.is_unsigned:
-        mask = ", ".join(f"i1 {int(row < tile.rows)}" for row in range(LANES))
+        mask = ", ".join(f"i1 {int(row < rows)}" for row in range(LANES))
         yield (
             f"  %rows = call {_BITS} @llvm.masked.load.v16i32.p0(ptr %a.step, i32 4, "
             f"<16 x i1> <{mask}>, {_BITS} zeroinitializer)"
         )
         yield f"  %offsets.next = {multiply} %offsets, {operands} {signs}, {operands} %rows)"
-    for vector in range(tile.vectors):
+    for vector in range(vectors):
         yield from _load(f"bits{vector}", _BITS, "%b.step", 4 * LANES * vector)
         if dot.is_unsigned:
             yield f"  %column{vector} = xor {_BITS} %bits{vector}, {signs}"
         else:
             yield f"  %column{vector} = bitcast {_BITS} %bits{vector} to {operands}"
-    for row in range(tile.rows):
+    for row in range(rows):
         # Repeated in all lanes, which the instruction can do itself.
         yield from _load(f"group{row}", "i32", "%a.step", 4 * row)
         yield f"  %first{row} = insertelement {_BITS} poison, i32 %group{row}, i64 0"
@@ -101,27 +93,27 @@ def _step(tile: VectorTile) -> Iterator[str]:
             f"{_BITS} zeroinitializer"
         )
         yield f"  %row{row} = bitcast {_BITS} %repeated{row} to {operands}"
-        for vector in range(tile.vectors):
+        for vector in range(vectors):
             name = f"%sum{row}.{vector}"
             factors = f"{operands} %column{vector}, {operands} %row{row}"
             yield f"  {name}.next = {multiply} {name}, {factors})"
 
 
-def _end(tile: VectorTile) -> Iterator[str]:
+def _end(dot: VectorDot, rows: int, vectors: int) -> Iterator[str]:
     """Add the sums to C; of bytes, without what the offset has added to each row."""
-    vector_type = tile.dot.sum_vector
-    add = "fadd" if tile.dot.sums == "float32" else "add"
-    for row in range(tile.rows):
+    vector_type = dot.sum_vector
+    add = "fadd" if dot.sums == "float32" else "add"
+    for row in range(rows):
         yield f"  %c.row{row} = mul i32 %c_row, {row}"
-        if tile.dot.is_unsigned:
+        if dot.is_unsigned:
             yield (
                 f"  %offset{row} = shufflevector {_BITS} %offsets.next, {_BITS} poison, "
                 f"{_BITS} {_splat(row)}"
             )
-        for vector in range(tile.vectors):
+        for vector in range(vectors):
             at = f"{row}.{vector}"
             result = f"%sum{at}.next"
-            if tile.dot.is_unsigned:
+            if dot.is_unsigned:
                 yield f"  %exact{at} = sub {_BITS} {result}, %offset{row}"
                 result = f"%exact{at}"
             yield f"  %c.at{at} = add i32 %c.row{row}, {LANES * vector}"

@@ -17,7 +17,6 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
 from schedules.space import amx_source, dot_source
-from schedules.space.dot_source import VectorTile
 from schedules.space.dots import DOTS, LANES, Dot, MatrixDot, VectorDot
 
 PREFIX = "tunesmith.dot_"
@@ -126,11 +125,8 @@ def register(tile: DotTile) -> None:
 
 def _source(tile: DotTile) -> str:
     """Write what the intrinsic calls."""
-    dot = tile.dot
+    dot, extents = tile.dot, (tile.rows, tile.vectors, tile.depth)
     if isinstance(dot, MatrixDot):
-        return amx_source.source(tile.function, dot, tile.rows, tile.vectors, tile.depth)
+        return amx_source.source(tile.function, dot, *extents)
     assert isinstance(dot, VectorDot)
-    vector_tile = VectorTile(
-        dot=dot, rows=tile.rows, vectors=tile.vectors, steps=tile.depth // dot.group
-    )
-    return dot_source.source(tile.function, vector_tile)
+    return dot_source.source(tile.function, dot, *extents)
