@@ -10,14 +10,15 @@ the drift of the reference kernel (`tuner.measure.health`).
 
 A core's best speed is one that it reached in a tenth of the last minute's looks: a neighbour may be
 there most of the time, what can be waited for is less rare than that, and a clock that goes down
-for good, as when the machine gets warm, is forgotten after a minute.
+for good, as when the machine gets warm, is forgotten after a minute. Where the cores are seldom at
+their best all at once, the tenth of the looks in which they came nearest to it are calm.
 """
 
 import os
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -38,7 +39,8 @@ GAP = 4.0
 STOLEN_LIMIT = 0.05
 """The share of a core's time that others may take."""
 SLOW_LIMIT = 1.02
-"""A core whose bursts take so many times as long as at its best is no measure of a kernel."""
+"""A core whose bursts take so many times as long as at its best is no measure of a kernel, except
+where all cores are seldom that fast at once."""
 BEST_SHARE = 0.1
 """In this share of the looks a core was at its best."""
 MEMORY_SECS = 60.0
@@ -118,10 +120,7 @@ class Watch:
 
     def is_calm(self, look: Look) -> bool:
         """Whether nobody else was there, by what is known now of the cores' speed."""
-        slow = any(
-            secs > SLOW_LIMIT * self._speeds.best_secs(core)
-            for core, secs in look.burst_secs.items()
-        )
+        slow = self._speeds.slowness(look.burst_secs) > self._speeds.slow_limit
         return look.stolen <= STOLEN_LIMIT and not slow
 
 
@@ -131,26 +130,48 @@ class Speeds:
     def __init__(self) -> None:
         self._clock_secs = 0.0
         self._noted_at: float | None = None
-        self._seen: deque[tuple[float, Mapping[int, float]]] = deque()
-        self._ordered: dict[int, list[float]] = {}
+        self._seen: deque[tuple[float, Mapping[int, float], float]] = deque()
+        self._secs: dict[int, list[float]] = {}
+        self._slowness: list[float] = []
 
     def note(self, burst_secs: Mapping[int, float], now: float) -> None:
         """Remember what was seen at a time of the monotonic clock."""
         if self._noted_at is not None:
             self._clock_secs += min(now - self._noted_at, PAUSE_SECS)
         self._noted_at = now
-        self._seen.append((self._clock_secs, burst_secs))
         for core, secs in burst_secs.items():
-            insort(self._ordered.setdefault(core, []), secs)
+            insort(self._secs.setdefault(core, []), secs)
+        slowness = self.slowness(burst_secs)
+        insort(self._slowness, slowness)
+        self._seen.append((self._clock_secs, burst_secs, slowness))
         while self._seen[0][0] < self._clock_secs - MEMORY_SECS:
-            for core, secs in self._seen.popleft()[1].items():
-                ordered = self._ordered[core]
-                del ordered[bisect_left(ordered, secs)]
+            self._forget(*self._seen.popleft()[1:])
 
     def best_secs(self, core: int) -> float:
         """Return what bursts took when the core was at its best; infinite before any look."""
-        ordered = self._ordered.get(core)
-        return ordered[int(BEST_SHARE * len(ordered))] if ordered else inf
+        return _tenth(self._secs.get(core, ()))
+
+    def slowness(self, burst_secs: Mapping[int, float]) -> float:
+        """Return how many times its best the slowest core takes; 0 of no cores."""
+        return max((secs / self.best_secs(core) for core, secs in burst_secs.items()), default=0.0)
+
+    @property
+    def slow_limit(self) -> float:
+        """The slowness up to which the cores, all together, are at their best."""
+        return max(SLOW_LIMIT, _tenth(self._slowness))
+
+    def _forget(self, burst_secs: Mapping[int, float], slowness: float) -> None:
+        for core, secs in burst_secs.items():
+            _drop(self._secs[core], secs)
+        _drop(self._slowness, slowness)
+
+
+def _tenth(ordered: Sequence[float]) -> float:
+    return ordered[int(BEST_SHARE * len(ordered))] if ordered else inf
+
+
+def _drop(ordered: list[float], value: float) -> None:
+    del ordered[bisect_left(ordered, value)]
 
 
 def _watcher(core: int) -> ForkedChild:

@@ -86,6 +86,24 @@ def test_time_in_which_nobody_looks_is_no_reason_to_forget():
     assert speeds.best_secs(CORE) == 1.0
 
 
+def test_cores_that_are_seldom_fast_at_once_are_calm_when_they_come_nearest_to_it():
+    speeds, usual = Speeds(), (1.0, 1.1, 1.4, 1.4, 1.4)
+    for number in range(400):
+        # Each is at its best in a fifth of the looks, both at once in one of 25.
+        first, second = usual[number % 5], usual[number // 5 % 5]
+        speeds.note({CORE: first, CORE + 1: second}, number / 10)
+    assert speeds.best_secs(CORE) == speeds.best_secs(CORE + 1) == 1.0
+    assert speeds.slow_limit == pytest.approx(1.1)
+    assert speeds.slowness({CORE: 1.0, CORE + 1: 1.1}) == pytest.approx(1.1)
+
+
+def test_cores_that_are_often_fast_at_once_are_calm_only_then():
+    speeds = Speeds()
+    for number in range(100):
+        speeds.note({CORE: 1.0, CORE + 1: 1.0 if number % 5 == 0 else 1.3}, number / 10)
+    assert speeds.slow_limit == watch.SLOW_LIMIT
+
+
 def test_of_a_core_that_nobody_looked_at_nothing_is_slow():
     assert Speeds().best_secs(CORE) == inf
 
