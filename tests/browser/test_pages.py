@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.addresses import addresses
 from tests.browser.conftest import PHONE, watched
 from tests.browser.cost_models import IN_USE
-from tests.browser.site import HOSTILE, Site
+from tests.browser.site import Site
+from tests.browser.story import HOSTILE
 from tests.integration.api_server import live_server
 
 _TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
