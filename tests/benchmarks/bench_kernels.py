@@ -7,6 +7,7 @@ remembered for this commit. QUICK=1 runs four cases without the stock tuner.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from functools import partial
 from math import ceil, exp, log
 from pathlib import Path
 from statistics import median
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from schedules.detect import native_target
@@ -40,8 +41,6 @@ PINNED = ("torch==2.13.0", "numpy")
 TRIALS, STOCK_LONG = 64, 1000
 ROUNDS, QUICK_ROUNDS = 15, 7
 REPEAT_SECS = 0.02
-# Between two kinds: threads of the one before may spin for a while.
-PAUSE_SECS = 0.02
 OPEN_SECS, STOCK_SECS_A_TRIAL = 600.0, 10.0
 # Estimates for 2 cores: our part as seen, TVM's from what 64 trials take.
 CASE_SECS, STOCK_CASE_SECS, STOCK_LONG_SECS = 60, 150, 1500
@@ -53,8 +52,8 @@ is verified: against NumPy, or for fused programs against the unscheduled progra
 by itself. PyTorch {torch} runs in a process of its own, eager and by `torch.compile` with
 max-autotune; weights are in its own layout. {stock}
 Everything has {threads} threads. Times are medians of {rounds} rounds; in each round every
-contender is timed once, for about {repeat:.0f} ms after an untimed call, in turn. The caches are
-warm.
+contender is timed once, for about {repeat:.0f} ms after an untimed call, in turn; the process of
+the other is stopped meanwhile. The caches are warm.
 
 The peak is that of multiply-adds on registers on all cores at once, the best of 15 repeats
 (`tests/benchmarks/kernels/peak.py`).
@@ -64,7 +63,11 @@ NO_STOCK = "TVM's own tuner, stock, was left out of this run."
 
 
 class Player:
-    """A process that holds kernels and times them on order."""
+    """A process that holds kernels and times them on order.
+
+    Between orders it is stopped: threads of either library look for more work for a while after a
+    call, some tenth of a second with TVM's, and would take the cores from the next contender.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -81,11 +84,13 @@ class Player:
         """Send an order and wait for its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGCONT)
         self._process.stdin.write(json.dumps({"order": order, **arguments}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"a timing process ended with {self._process.wait()}")
+        self._process.send_signal(signal.SIGSTOP)
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -241,7 +246,6 @@ def _times(
         secs: dict[str, list[float]] = {kind: [] for _, kind in contenders}
         for _ in range(rounds):
             for player, kind in contenders:
-                sleep(PAUSE_SECS)
                 secs[kind].append(player.ask("time", kind=kind, calls=calls[kind])["secs"])
     return {kind: median(values) for kind, values in secs.items()}, notes
 
