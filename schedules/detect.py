@@ -35,15 +35,29 @@ _NOTABLE_ISA = (
     "sve2",
 )
 
+# Of LLVM's names, those of instructions that change what code a kernel becomes.
+_CODE_FEATURES = ("amx", "avx", "f16c", "fma", "sse")
+
 
 def native_target() -> Target:
     """Return the target of the CPU that this process may run on.
 
     The triple is left out: the compiler's default is this machine's own, and its spelling differs
-    between builds of LLVM that generate the same code.
+    between builds of LLVM that generate the same code. What the CPU's model has and this machine
+    lacks, as where a hypervisor hides AMX, is taken off by ``mattr``.
     """
     mcpu = str(tvm.get_global_func("tvm.codegen.llvm.GetHostCPUName")())
-    return Target.parse({"kind": "llvm", "mcpu": mcpu, "num-cores": usable_cores()})
+    target: dict[str, object] = {"kind": "llvm", "mcpu": mcpu, "num-cores": usable_cores()}
+    present = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
+    of_model = tvm.target.codegen.llvm_get_cpu_features(tvm.target.Target(target))
+    lacking = [
+        name
+        for name in map(str, of_model)
+        if name.startswith(_CODE_FEATURES) and not present.get(name, True)
+    ]
+    if lacking:
+        target["mattr"] = [f"-{name}" for name in lacking]
+    return Target.parse(target)
 
 
 def native_environment() -> Environment:

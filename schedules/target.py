@@ -115,6 +115,24 @@ class Target:
         found = CUDA_ARCH.fullmatch(str(self.attributes.get("arch", "")))
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
+    def stands_for(self, other: "Target") -> bool:
+        """Whether it is another target as people write it, who name the CPU and not what it lacks.
+
+        Hypervisors hide features of a CPU, most of all AMX; a native target then says so.
+        """
+        features = other.attributes.get("mattr", ())
+        lacks_only = isinstance(features, tuple) and all(name.startswith("-") for name in features)
+        rest = {name: value for name, value in other.attributes.items() if name != "mattr"}
+        return (
+            self.kind == other.kind
+            and lacks_only
+            and dict(self.attributes)
+            in (
+                rest,
+                dict(other.attributes),
+            )
+        )
+
     def as_dict(self) -> dict[str, object]:
         """Return the dict that TVM's ``Target`` takes."""
         plain = {
@@ -124,7 +142,10 @@ class Target:
         return {"kind": self.kind, **plain}
 
     def __str__(self) -> str:
-        shown = " ".join(f"{name}={value}" for name, value in self.attributes.items())
+        shown = " ".join(
+            f"{name}={','.join(value) if isinstance(value, tuple) else value}"
+            for name, value in self.attributes.items()
+        )
         return f"{self.kind} {shown}".strip()
 
 

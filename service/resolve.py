@@ -107,7 +107,7 @@ class Resolver:
             ``native`` does not mean one target now.
         """
         if not isinstance(request, str):
-            return self.described_target(request)
+            return self._as_workers_have_it(self.described_target(request))
         if request == NATIVE:
             return self._native()
         if _TARGET_ID.fullmatch(request):
@@ -142,11 +142,22 @@ class Resolver:
             self._targets.put(tag, known)
         return known
 
-    def _native(self) -> Target:
+    def _as_workers_have_it(self, target: Target) -> Target:
+        """Return the target of the workers that a description of their CPU stands for."""
+        if target.kind != "llvm" or "mattr" in target.attributes:
+            return target
+        meant = [live for live in self._live() if target.stands_for(live)]
+        return target if target in meant or len(meant) != 1 else meant[0]
+
+    def _live(self) -> tuple[Target, ...]:
         live = self._store.live_targets()
         while not live and time.monotonic() < self._worker_due_at:
             time.sleep(_WORKER_POLL_SECS)
             live = self._store.live_targets()
+        return live
+
+    def _native(self) -> Target:
+        live = self._live()
         if len(live) == 1:
             return live[0]
         if not live:

@@ -131,6 +131,19 @@ def test_native_is_the_one_target_of_the_live_workers(server: Server) -> None:
         assert target["target_id"] in several.json()["detail"]
 
 
+def test_a_cpu_is_that_of_the_workers_with_what_they_lack(server: Server) -> None:
+    described = {"kind": "llvm", "mcpu": "sapphirerapids", "num-cores": 2}
+    early = server.submit(target=described, seed=1)
+    lacking = {**described, "mattr": ["-amx-int8"]}
+    server.register("one", lacking)
+    meant = server.submit(target=described, seed=2)
+    assert meant["target_id"] == server.submit(target=lacking, seed=4)["target_id"]
+    assert meant["target_id"] != early["target_id"]
+    server.register("two", described)
+    # Now there are workers of both kinds, and what was written is one of them.
+    assert server.submit(target=described, seed=3)["target_id"] == early["target_id"]
+
+
 def test_a_target_can_be_named_by_its_id(server: Server) -> None:
     first = server.submit()
     named = server.submit(target=first["target_id"])

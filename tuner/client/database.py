@@ -9,6 +9,7 @@ from typing import Any, Self
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
+from schedules.detect import native_target
 from schedules.errors import NotFoundError, TunesmithError, UnavailableError
 from schedules.identity import canonical_json
 from schedules.ir import normalised_module, workload_id
@@ -81,7 +82,9 @@ class _Lookup(ms.database.PyDatabase):
         return 0
 
     def _record(self, mod: Any, target: Any) -> Any:
-        best = self._best(workload_id(normalised_module(mod)), code_target(target).target_id)
+        described, native = code_target(target), native_target()
+        chosen = native if described.stands_for(native) else described
+        best = self._best(workload_id(normalised_module(mod)), chosen.target_id)
         if best is None:
             return None
         trace = parse_trace(canonical_json(best.trace))
@@ -143,7 +146,8 @@ class TuningDatabase(tvm.ir.utils.derived_object(_Lookup)):  # type: ignore[misc
     `meta_schedule.relax_integration`) work in its scope as with any other database.
 
     Functions are found by their identity and by the target's ``mcpu``, ``mattr`` and
-    ``num-cores``; a target without a CPU model or core count finds nothing. A build never fails
+    ``num-cores``; a target without a CPU model or core count finds nothing, and one that names this
+    machine's means this machine, with the features that it lacks. A build never fails
     because of the server: what cannot be looked up or applied is logged and built as it is.
 
     Parameters

@@ -49,6 +49,27 @@ def test_a_tag_is_told_from_other_names(text, tag):
     assert is_tag(text) is tag
 
 
+@pytest.mark.parametrize(
+    ("other", "stands"),
+    [
+        ({}, True),
+        ({"mattr": ["-amx-int8", "-amx-tile"]}, True),
+        ({"mattr": ["+amx-int8"]}, False),
+        ({"mattr": ["-amx-int8"], "num-cores": 4}, False),
+        ({"mcpu": "znver4"}, False),
+    ],
+)
+def test_a_cpu_stands_for_machines_that_lack_some_of_its_features(other, stands):
+    assert Target.parse(NATIVE).stands_for(Target.parse({**NATIVE, **other})) is stands
+
+
+def test_a_target_that_names_features_stands_for_itself_only():
+    lacking = Target.parse({**NATIVE, "mattr": ["-amx-int8"]})
+    assert lacking.stands_for(lacking)
+    assert not lacking.stands_for(Target.parse(NATIVE))
+    assert str(lacking) == "llvm mattr=-amx-int8 mcpu=znver3 num-cores=2"
+
+
 def test_a_target_survives_its_dict():
     target = Target.parse({**NATIVE, "mattr": ["+fma", "+avx2"]})
     assert Target.parse(target.as_dict()) == target
