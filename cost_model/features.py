@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tvm_ffi
-from tvm import s_tir, tirx
-from tvm.s_tir import meta_schedule
+from tvm import IRModule, s_tir, tirx
+from tvm.s_tir import Schedule, meta_schedule
 from tvm.sym import detect_linear_equation
 from tvm.target import Target as TvmTarget
 from tvm.tirx.analysis import undefined_vars
@@ -32,6 +32,7 @@ from cost_model.loop_nest import Axis, Loop, summarise
 from cost_model.lowered import constant, element_bytes, launches_of
 from cost_model.stores import pool
 from cost_model.task import describe_task
+from schedules.prepack import split
 from schedules.target import Target
 from schedules.workload import Workload
 
@@ -77,6 +78,7 @@ def extract(
         be built either, so a model learns what such a row is worth.
     """
     task = describe_task(workload, target)
+    schedules = [_of_a_call(schedule) for schedule in schedules]
     rows = np.zeros((len(schedules), len(FEATURE_NAMES)), dtype=np.float32)
     rows[:, : len(task.columns)] = task.columns
     stores_of_all = _extract_stores(schedules, target, threads)
@@ -103,6 +105,12 @@ def extract(
                 ),
             ]
     return rows
+
+
+def _of_a_call(schedule: Any) -> Any:
+    """Return a schedule without what it packs ahead of time."""
+    packed = split(schedule.mod)
+    return Schedule(IRModule({"main": packed.module["main"]})) if packed.places else schedule
 
 
 def _extract_stores(

@@ -6,6 +6,10 @@ workload
     A TIR program with concrete shapes and dtypes; identified by the SHA-256 of its canonical IR.
 operator
     A catalogue entry that makes workloads from named arguments.
+constant
+    An input that holds the same values in every call of a workload, as weights do.
+prepack
+    What a trace does to constants ahead of the calls: copies them to the layout that it reads.
 family
     All workloads whose programs differ in numbers only: the shapes of one program.
 target
@@ -47,7 +51,7 @@ best
 incumbent
     The best so far inside a running search.
 
-This package does no I/O. Modules whose names appear in `schedules.ir`, `schedules.trace`,
-`schedules.vector_math` and `schedules.space` import TVM; the others do not, so that a server can
-use them without it.
+This package does no I/O. `schedules.ir`, `schedules.prepack`, `schedules.trace`,
+`schedules.vector_math`, `schedules.zero_terms` and the modules of `schedules.space` import TVM; the
+others do not, so that a server can use them without it.
 """

@@ -5,6 +5,7 @@ This module imports TVM. Text from outside is only handed to it inside a process
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -15,6 +16,7 @@ from schedules.errors import InvalidWorkloadError
 from schedules.identity import sha256_id
 from schedules.operators import find_operator
 from schedules.operators.operator import MAX_TENSOR_ELEMENTS, MAX_WORKLOAD_BYTES
+from schedules.prepack import CONSTANTS, constants_of
 from schedules.workload import DTYPE_BYTES, OperatorCall, TensorSpec, Workload
 
 MAX_IR_BYTES = 16 * 2**20
@@ -23,13 +25,11 @@ MAX_IR_BYTES = 16 * 2**20
 _CALLING_ATTRIBUTES = frozenset(
     {
         *("global_symbol", "op_pattern", "tirx.noalias", "tirx.is_scheduled", "target", "s_tir"),
-        "layout_free_buffers",
     }
 )
 
-# Of these, those that change how a function is scheduled. TVM's rules would rewrite the layout of a
-# parameter that may have any, and kernels are measured with parameters as they are declared.
-_DROPPED_ATTRIBUTES = ("op_pattern", "target", "tirx.is_scheduled", "layout_free_buffers")
+# Of these, those that change how a function is scheduled.
+_DROPPED_ATTRIBUTES = ("op_pattern", "target", "tirx.is_scheduled")
 
 # Operators that leave the program: a workload that uses them could run anything on a worker.
 _FOREIGN_OPERATORS = frozenset(
@@ -53,12 +53,18 @@ _FOREIGN_OPERATORS = frozenset(
 def workload_from_call(call: OperatorCall) -> Workload:
     """Write the program of a checked operator call."""
     operator = find_operator(call.op)
-    module = _normalised(operator.define(call.args, call.dtype))
+    tensors = tuple(
+        replace(tensor, is_constant=tensor.name in call.constants)
+        for tensor in operator.tensors(call.args, call.dtype)
+    )
+    constants = [place for place, tensor in enumerate(tensors) if tensor.is_constant]
+    function = operator.define(call.args, call.dtype)
+    module = _normalised(function.with_attr(CONSTANTS, constants))
     return Workload(
         workload_id=workload_id(module),
         name=str(call),
         ir=tvm.ir.save_json(module),
-        tensors=tuple(operator.tensors(call.args, call.dtype)),
+        tensors=tensors,
         flops=float(operator.flops(call.args)),
         call=call,
         family_id=family_id(module),
@@ -80,8 +86,8 @@ def workload_from_ir(text: str, name: str | None = None) -> Workload:
     ------
     InvalidWorkloadError
         The text is not such JSON, or the program has symbolic shapes, unknown dtypes, parameters
-        that are not tensors, no output, no block to schedule, calls to foreign code, or is
-        larger than what is accepted.
+        that are not tensors, no output, no block to schedule, calls to foreign code, constants that
+        are no inputs of it, or is larger than what is accepted.
     """
     function = _only_function(_load(text))
     module = _normalised(function)
@@ -290,7 +296,20 @@ def _normalised(function: Any) -> Any:
         if attribute in (function.attrs or {}):
             function = function.without_attr(attribute)
     function = function.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
+    if constants := _constants(function):
+        function = function.with_attr(CONSTANTS, constants)
+    elif CONSTANTS in (function.attrs or {}):
+        function = function.without_attr(CONSTANTS)
     return tvm.IRModule({"main": function})
+
+
+def _constants(function: Any) -> list[int]:
+    try:
+        return sorted(set(constants_of(function)))
+    except (TypeError, ValueError):
+        raise InvalidWorkloadError(
+            f"the attribute {CONSTANTS!r} must be a list of positions of parameters"
+        ) from None
 
 
 def normalised_module(module: Any) -> Any:
@@ -299,9 +318,9 @@ def normalised_module(module: Any) -> Any:
 
 
 def _tensors(function: Any) -> tuple[TensorSpec, ...]:
-    written = _written_variables(function)
-    specs = []
-    for parameter in function.params:
+    written, constants = _written_variables(function), constants_of(function)
+    specs: list[TensorSpec] = []
+    for place, parameter in enumerate(function.params):
         buffer = parameter.ty
         if not isinstance(buffer, tirx.BufferType):
             raise InvalidWorkloadError(
@@ -319,8 +338,21 @@ def _tensors(function: Any) -> tuple[TensorSpec, ...]:
                 f"parameter {parameter.name!r} has {prod(shape):.3g} elements; at most "
                 f"{MAX_TENSOR_ELEMENTS} are accepted, as generated code indexes with 32 bits"
             )
-        is_output = parameter.__chandle__() in written
-        specs.append(TensorSpec(name=parameter.name, shape=shape, dtype=dtype, is_output=is_output))
+        specs.append(
+            TensorSpec(
+                name=parameter.name,
+                shape=shape,
+                dtype=dtype,
+                is_output=parameter.__chandle__() in written,
+                is_constant=place in constants,
+            )
+        )
+    for place in constants:
+        if not 0 <= place < len(specs) or specs[place].is_output:
+            raise InvalidWorkloadError(
+                f"{CONSTANTS!r} names parameter {place}, which is no input of the function; give "
+                "the positions of inputs, counted from 0"
+            )
     return tuple(specs)
 
 

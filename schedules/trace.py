@@ -13,9 +13,10 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 
-from schedules import intrinsics
+from schedules import intrinsics, prepack
 from schedules.errors import InvalidTraceError
 from schedules.identity import canonical_json
+from schedules.zero_terms import skip_zero_terms
 
 intrinsics.register()
 
@@ -64,7 +65,7 @@ def replay(trace: str, module: Any) -> Any:
     Raises
     ------
     InvalidTraceError
-        An instruction does not apply to this program.
+        An instruction does not apply to this program, or it packs what is not constant.
     """
     intrinsics.register_named(trace)
     schedule = Schedule(module)
@@ -75,6 +76,7 @@ def replay(trace: str, module: Any) -> Any:
         raise InvalidTraceError(
             f"the trace does not apply to this workload: {(lines or [type(error).__name__])[-1]}"
         ) from None
+    prepack.split(schedule.mod)
     return schedule
 
 
@@ -84,13 +86,15 @@ def build(module: Any, target: Any) -> Any:
     Parameters
     ----------
     module : tvm.IRModule
-        With one function ``main``.
+        With a function ``main``; what it packs ahead of time becomes a function of its own, see
+        `schedules.prepack.split`.
     target : tvm.target.Target
         What to compile for.
     """
-    stripped = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(module)
+    split = prepack.split(module).module
+    functions = {name: skip_zero_terms(function) for name, function in split.functions_items()}
     with build_context(target):
-        return tvm.tirx.build(stripped, target=target)
+        return tvm.tirx.build(tvm.IRModule(functions), target=target)
 
 
 def build_context(target: Any) -> Any:

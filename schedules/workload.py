@@ -36,12 +36,16 @@ class TensorSpec:
         One of `DTYPE_BYTES`.
     is_output : bool
         Whether the program writes it.
+    is_constant : bool
+        Whether it holds the same values in every call, as weights do, so that it may be packed
+        ahead of time; see `schedules.prepack`.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     is_output: bool = False
+    is_constant: bool = False
 
     @property
     def elements(self) -> int:
@@ -69,20 +73,27 @@ class OperatorCall:
         Every argument of the operator, defaults filled in.
     dtype : str
         The dtype of the operands.
+    constants : tuple of str
+        Names of the inputs that hold the same values in every call, in the operator's order.
     """
 
     op: str
     args: Mapping[str, int]
     dtype: str
+    constants: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """SHA-256 of the call itself: equal calls have equal keys."""
-        return sha256_id({"op": self.op, "args": dict(self.args), "dtype": self.dtype})
+        written = {"op": self.op, "args": dict(self.args), "dtype": self.dtype}
+        if self.constants:
+            written["constants"] = list(self.constants)
+        return sha256_id(written)
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{name}={value}" for name, value in self.args.items())
-        return f"{self.op}({shown}, {self.dtype})"
+        shown = [f"{name}={value}" for name, value in self.args.items()]
+        constants = [f"constant {name}" for name in self.constants]
+        return f"{self.op}({', '.join([*shown, self.dtype, *constants])})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Tuning on this machine, without a server."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from schedules.errors import InputError
 from schedules.operators import find_operator
@@ -21,6 +21,7 @@ def tune(
     args: Mapping[str, object],
     *,
     dtype: str = "float32",
+    constants: Collection[str] = (),
     trials: int | None = 64,
     seconds: float | None = None,
     least_gain: float | None = None,
@@ -40,6 +41,8 @@ def tune(
         The operator's arguments.
     dtype : str
         Operand dtype.
+    constants : collection of str
+        Names of inputs that are the same in every call, as weights are; they are packed ahead.
     trials, seconds : int or None, float or None
         The budget; the bound reached first counts.
     least_gain : float or None
@@ -68,7 +71,7 @@ def tune(
         The measuring process cannot be kept alive.
     """
     return _tune(
-        find_operator(op).call(args, dtype),
+        find_operator(op).call(args, dtype, constants),
         budget=Budget(trials=trials, seconds=seconds),
         least_gain=least_gain,
         target=target,
@@ -157,4 +160,4 @@ def _runnable(target: str | Mapping[str, object], native: Target) -> Target:
     parsed = Target.parse(target)
     if parsed.kind != native.kind or parsed.cores > native.cores:
         raise InputError(f"this machine is {native}; it cannot run kernels for {parsed}")
-    return parsed
+    return native if parsed.stands_for(native) else parsed

@@ -15,7 +15,13 @@ from tuner.measure.connection import HostConnection
 
 def resolve_command(call: OperatorCall) -> dict[str, Any]:
     """Return the host's command that writes the program of a checked operator call."""
-    return {"command": "resolve", "op": call.op, "args": dict(call.args), "dtype": call.dtype}
+    return {
+        "command": "resolve",
+        "op": call.op,
+        "args": dict(call.args),
+        "dtype": call.dtype,
+        "constants": list(call.constants),
+    }
 
 
 def resolved(answer: Mapping[str, Any]) -> Workload:

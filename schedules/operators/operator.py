@@ -1,6 +1,6 @@
 """The shape of a catalogue entry, and the checking of its arguments."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,12 @@ class Operator:
     check: Callable[[Args], str | None] = lambda args: None
     aliases: tuple[str, ...] = ()
 
-    def call(self, args: Mapping[str, object], dtype: str = "float32") -> OperatorCall:
+    def call(
+        self,
+        args: Mapping[str, object],
+        dtype: str = "float32",
+        constants: Collection[str] = (),
+    ) -> OperatorCall:
         """Check arguments and fill in defaults.
 
         Parameters
@@ -95,6 +100,8 @@ class Operator:
             Argument names, in any case, to positive integers.
         dtype : str
             Operand dtype.
+        constants : collection of str
+            Names of inputs that hold the same values in every call.
 
         Returns
         -------
@@ -104,8 +111,8 @@ class Operator:
         Raises
         ------
         InvalidArgumentError
-            A missing, unknown, doubled, non-integer or out-of-range argument, a dtype that the
-            operator does not have, or a workload too large to be measured.
+            A missing, unknown, doubled, non-integer or out-of-range argument, a dtype or a
+            constant that the operator does not have, or a workload too large to be measured.
         """
         if dtype not in self.dtypes:
             raise InvalidArgumentError(
@@ -117,7 +124,12 @@ class Operator:
         if advice is not None:
             raise InvalidArgumentError(f"{self.name}: {advice}")
         self._check_size(values, dtype)
-        return OperatorCall(op=self.name, args=values, dtype=dtype)
+        return OperatorCall(
+            op=self.name,
+            args=values,
+            dtype=dtype,
+            constants=self._constants(values, dtype, constants),
+        )
 
     def _canonical_names(self, args: Mapping[str, object]) -> dict[str, object]:
         canonical = {
@@ -137,6 +149,16 @@ class Operator:
                 raise InvalidArgumentError(f"{self.name}: argument {known!r} is given twice")
             given[known] = value
         return given
+
+    def _constants(self, args: Args, dtype: str, names: Collection[str]) -> tuple[str, ...]:
+        inputs = [tensor.name for tensor in self.tensors(args, dtype) if not tensor.is_output]
+        unknown = sorted(set(names) - set(inputs))
+        if unknown:
+            raise InvalidArgumentError(
+                f"{self.name} has no input {unknown[0]!r} that could be constant; its inputs are "
+                + ", ".join(inputs)
+            )
+        return tuple(name for name in inputs if name in names)
 
     def _check_size(self, args: Args, dtype: str) -> None:
         tensors = self.tensors(args, dtype)

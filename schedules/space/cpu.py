@@ -7,8 +7,8 @@ from tvm.s_tir import meta_schedule
 from schedules.space.balance import BalancedTasks
 from schedules.space.lane_sums import lane_sums
 from schedules.space.packed import PackedContraction
-from schedules.space.rules import MutateChoice, Where
-from schedules.space.stage import Remainder
+from schedules.space.rules import MutateChoice, Unless, Where
+from schedules.space.stage import Remainder, is_scheduled
 from schedules.space.streaming import streaming
 from schedules.space.structure import has_contraction
 from schedules.target import Target
@@ -35,12 +35,24 @@ def cpu(target: Target) -> Any:
             Remainder(),
             *_beside_contractions(stock[_INLINING:]),
         ],
-        postprocs=[*meta_schedule.postproc.Postproc.create(_STOCK), BalancedTasks()],
+        postprocs=[*_postprocs(), BalancedTasks()],
         mutator_probs={
             **meta_schedule.mutator.Mutator.create(_STOCK),
             MutateChoice(): _CHOICE_SHARE,
         },
     )
+
+
+def _postprocs() -> list[Any]:
+    """TVM's own; that for constants only where TVM has tiled, as it would pack a copy again."""
+    return [
+        Unless(_is_ours, one) if isinstance(one, meta_schedule.postproc.RewriteLayout) else one
+        for one in meta_schedule.postproc.Postproc.create(_STOCK)
+    ]
+
+
+def _is_ours(schedule: Any) -> bool:
+    return is_scheduled(schedule) or not has_contraction(schedule)
 
 
 def _beside_contractions(rules: list[Any]) -> list[Any]:

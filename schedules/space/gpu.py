@@ -6,7 +6,7 @@ from tvm.s_tir import meta_schedule
 
 from schedules.space.gpu_streaming import gpu_streaming
 from schedules.space.rules import MutateChoice, Unless, Where
-from schedules.space.stage import SCHEDULED
+from schedules.space.stage import is_scheduled
 from schedules.space.tensor_core import (
     TENSOR_CORE_KIND,
     tensor_core_postprocs,
@@ -40,16 +40,11 @@ def gpu(target: Target) -> Any:
 def _narrowed(postproc: Any) -> Any:
     """Keep TVM's post-processors away from what they would refuse in programs of our rules."""
     if isinstance(postproc, meta_schedule.postproc.RewriteUnboundBlock):
-        return Unless(_is_scheduled, postproc)
+        return Unless(is_scheduled, postproc)
     if isinstance(postproc, meta_schedule.postproc.VerifyGPUCode):
         return Unless(has_tile, postproc)
     return postproc
 
 
-def _is_scheduled(schedule: Any) -> bool:
-    """Whether a rule has scheduled the program as a whole."""
-    return SCHEDULED in schedule.mod["main"].body.block.annotations
-
-
 def _is_open(schedule: Any) -> bool:
-    return not _is_scheduled(schedule)
+    return not is_scheduled(schedule)

@@ -6,6 +6,7 @@ from typing import Any
 
 import tvm
 
+from schedules.space.constants import reads_constant
 from schedules.space.contraction import Contraction, Role, find_contraction
 from schedules.space.moves import divisors, grouped
 from schedules.space.register_tile import CHAINS
@@ -43,7 +44,8 @@ def lane_sums(target: Target) -> Any:
     contiguous along the sum, as dense layers and attention scores have it, with few rows. A tile of
     the output has a vector of partial sums for each element, which stay in registers for the whole
     sum, and are added up at its end. Copying B to panels, as `PackedContraction` does, would take
-    longer than the product itself. Sampled: how the tiles are grouped to parallel tasks.
+    longer than the product itself; a constant B is left to that, to be copied ahead of time.
+    Sampled: how the tiles are grouped to parallel tasks.
     Source: rfactor, Suriana et al., Parallel Associative Reductions in Halide, 2017.
     """
     unit = vector_unit(tvm.target.Target(target.as_dict()))
@@ -51,7 +53,7 @@ def lane_sums(target: Target) -> Any:
     def apply(sch: Any, block: Any) -> list[Any]:
         found = find_contraction(sch.get(block)) if own_loops(sch, block) else None
         lanes = None if found is None else _lanes(found, unit)
-        if found is None or lanes is None:
+        if found is None or lanes is None or reads_constant(sch, block, found.columns.read):
             return [sch]
         tiles = sorted(_tiles(found, unit), key=lambda tile: tile.step_cycles)
         return [

@@ -6,6 +6,7 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from schedules.prepack import AHEAD
 from schedules.space import dot_tile
 from schedules.space.axis_roles import drop_unit_axes, index_dtype, index_map
 from schedules.space.contraction import Role, find_contraction
@@ -177,6 +178,7 @@ class MatrixForm:
             sch.annotate(block, SCHEDULED, TILED)
             if self._gather is not None:
                 parallel_stage(sch, self._gather, tile.lanes)
+                self._mark(self._gather, self._sketch.gather)
         for done in (self._back, sch.get_sblock("root")):
             sch.annotate(done, SCHEDULED, STAGE)
 
@@ -237,9 +239,9 @@ class MatrixForm:
             sch.reorder(panel, *sums, vector, lane)
             sch.unroll(vector)
             sch.vectorize(lane)
-        if self._sketch.pack is Pack.AT_ONCE:
+        if self._sketch.pack is not Pack.BY_TASK:
             sch.parallel(sch.fuse(*batch, panel))
-        sch.annotate(pack, SCHEDULED, STAGE)
+        self._mark(pack, self._sketch.pack)
 
     def _copy_rows(self, tasks: Any) -> None:
         """Copy the rows' operand to panels for dot products."""
@@ -253,10 +255,15 @@ class MatrixForm:
         *batch, rows, depth = sch.get_loops(self._gather)
         panel, _ = sch.split(rows, [None, tile.rows])
         _, group = sch.split(depth, [None, dot.row_group])
-        if self._sketch.gather is Pack.AT_ONCE:
+        if self._sketch.gather is not Pack.BY_TASK:
             sch.parallel(sch.fuse(*batch, panel))
         sch.vectorize(group)
-        sch.annotate(self._gather, SCHEDULED, STAGE)
+        self._mark(self._gather, self._sketch.gather)
+
+    def _mark(self, copy: Any, pack: Pack) -> None:
+        self._sch.annotate(copy, SCHEDULED, STAGE)
+        if pack is Pack.AHEAD:
+            self._sch.annotate(copy, AHEAD, True)
 
     def _panels(self, read: int, width: int, group: int) -> Any:
         """The index map of an operand in panels as wide as a tile, whose steps follow each other.

@@ -7,10 +7,11 @@ import tvm
 from tvm.s_tir import meta_schedule
 
 from schedules.space.axis_roles import contraction_in, separate_axes
+from schedules.space.constants import reads_constant
 from schedules.space.contraction import is_product
 from schedules.space.matrix_form import MatrixForm
 from schedules.space.rules import applicable
-from schedules.space.sketch import Sketch, dot_sketches, dots_of, sketches
+from schedules.space.sketch import Sketch, dot_sketches, dots_of, packed_ahead, sketches
 from schedules.space.stage import SCHEDULED, TILED
 from schedules.space.vector_unit import vector_unit
 
@@ -26,7 +27,8 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
     with rows and columns each fused to one axis. B is packed to ``[b, n / width, k, width]``, A is
     read in place or gathered to ``[b, m, k]``; the sums of a register tile stay in registers for
     the whole of k, and the write-back takes the elementwise consumers along. Odd extents are padded
-    in the packed copies. Sampled: how the tiles are grouped to parallel tasks and cache blocks.
+    in the packed copies. Constant operands are copied ahead of time. Sampled: how the tiles are
+    grouped to parallel tasks and cache blocks.
     Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
     """
 
@@ -40,7 +42,12 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
             return [sch]
         unit = vector_unit(self._target)
         dots = dots_of(contraction, self._target)
-        chosen = dot_sketches(contraction, unit, dots) if dots else sketches(contraction, unit)
+        found = dot_sketches(contraction, unit, dots) if dots else sketches(contraction, unit)
+        chosen = packed_ahead(
+            found,
+            rows=reads_constant(sch, block, contraction.rows.read),
+            columns=reads_constant(sch, block, contraction.columns.read),
+        )
         sums, products = _count_sums(sch)
         # Each contraction multiplies the number of designs, and so does each sum by TVM's rules.
         most = _MOST_DESIGNS ** (1 / products)

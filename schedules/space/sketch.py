@@ -26,12 +26,14 @@ class Pack(Enum):
     """When an operand is copied.
 
     All at once costs a pass through memory that much use of it earns back; what a task copies for
-    itself stays in that core's cache, but is copied again by each task that uses it.
+    itself stays in that core's cache, but is copied again by each task that uses it. Ahead of time,
+    which only constants can be, it costs nothing.
     """
 
     NEVER = "never"
     AT_ONCE = "at once"
     BY_TASK = "by task"
+    AHEAD = "ahead of time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,32 @@ def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
         for pack in (Pack.AT_ONCE, Pack.BY_TASK)
     ]
     return _in_place(contraction, good) + gathered
+
+
+def packed_ahead(found: Sequence[Sketch], *, rows: bool, columns: bool) -> list[Sketch]:
+    """Copy constant operands ahead of time.
+
+    Parameters
+    ----------
+    found : sequence of Sketch
+        For operands that vary.
+    rows, columns : bool
+        Whether the operand is constant.
+
+    Returns
+    -------
+    list of Sketch
+        Rows that are read in place still are; columns are always in panels.
+    """
+    moved = [
+        replace(
+            sketch,
+            gather=Pack.AHEAD if rows and sketch.gather is not Pack.NEVER else sketch.gather,
+            pack=Pack.AHEAD if columns else sketch.pack,
+        )
+        for sketch in found
+    ]
+    return list(dict.fromkeys(moved))
 
 
 def dots_of(contraction: Contraction, target: Any) -> list[Dot]:

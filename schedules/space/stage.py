@@ -16,6 +16,11 @@ TILED = "tiled"
 STAGE = "stage"
 
 
+def is_scheduled(schedule: Any) -> bool:
+    """Whether a rule has chosen for the program as a whole."""
+    return SCHEDULED in schedule.mod["main"].body.block.annotations
+
+
 def own_loops(sch: Any, block: Any) -> list[Any]:
     """The loops around a block, if there is one for each of its axes and nothing else in them.
 
@@ -71,8 +76,7 @@ class Remainder(meta_schedule.schedule_rule.PyScheduleRule):
 
     def apply(self, sch: Any, block: Any) -> list[Any]:
         """Return the one schedule."""
-        root = sch.mod["main"].body.block
-        if SCHEDULED in root.annotations and own_loops(sch, block):
+        if is_scheduled(sch) and own_loops(sch, block):
             parallel_stage(sch, block, self._lanes)
         return [sch]
 

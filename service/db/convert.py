@@ -46,6 +46,7 @@ def workload_values(workload: Workload) -> dict[str, Any]:
                 "shape": list(tensor.shape),
                 "dtype": tensor.dtype,
                 "is_output": tensor.is_output,
+                "is_constant": tensor.is_constant,
             }
             for tensor in workload.tensors
         ],
@@ -59,7 +60,12 @@ def call_values(call: OperatorCall | None) -> dict[str, Any] | None:
     """Return the JSON of an operator call."""
     if call is None:
         return None
-    return {"op": call.op, "args": dict(call.args), "dtype": call.dtype}
+    return {
+        "op": call.op,
+        "args": dict(call.args),
+        "dtype": call.dtype,
+        "constants": list(call.constants),
+    }
 
 
 def workload(row: WorkloadRow) -> Workload:
@@ -75,6 +81,7 @@ def workload(row: WorkloadRow) -> Workload:
                 shape=tuple(tensor["shape"]),
                 dtype=tensor["dtype"],
                 is_output=tensor["is_output"],
+                is_constant=tensor.get("is_constant", False),
             )
             for tensor in row.tensors
         ),
@@ -82,7 +89,10 @@ def workload(row: WorkloadRow) -> Workload:
         call=None
         if call is None
         else OperatorCall(
-            op=call["op"], args=MappingProxyType(dict(call["args"])), dtype=call["dtype"]
+            op=call["op"],
+            args=MappingProxyType(dict(call["args"])),
+            dtype=call["dtype"],
+            constants=tuple(call.get("constants", ())),
         ),
         family_id=row.family_id,
     )

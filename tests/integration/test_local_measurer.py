@@ -11,6 +11,7 @@ import pytest
 
 from schedules.ir import workload_from_call, workload_from_ir
 from schedules.operators import find_operator
+from schedules.prepack import AHEAD
 from schedules.records import (
     DEFAULT_TRACE,
     Candidate,
@@ -20,9 +21,11 @@ from schedules.records import (
     trace_id,
 )
 from schedules.target import Target
+from schedules.trace import canonical_trace
 from schedules.workload import Workload
 from tests import programs
 from tests.processes import cpu_secs
+from tests.unit.schedules.test_prepack import samples
 from tuner.measure import reference, timing
 from tuner.measure.bench import Bench, Measured
 from tuner.measure.deadlines import Deadlines
@@ -85,6 +88,22 @@ def test_a_trial_has_repeats_and_no_verification(measurer, target, matmul):
     assert len(result.run_secs) >= 2
     assert 0 < result.latency_secs < 1
     assert result.verification is None
+
+
+def test_a_weight_is_packed_before_it_is_timed_and_the_check_goes_through_it(measurer, target):
+    workload = workload_from_call(
+        find_operator("dense").call({"n": 33, "m": 80, "k": 48}, "float32", ["W"])
+    )
+    traces = {canonical_trace(schedule.trace) for schedule in samples(workload)[:3]}
+    assert all(AHEAD in trace for trace in traces)
+    for purpose in Purpose:
+        results = measured(
+            measurer, workload, target, *map(candidate, sorted(traces)), purpose=purpose
+        )
+        for result in results:
+            assert result.failure is None
+            assert result.latency_secs is None or result.latency_secs > 0
+            assert purpose is Purpose.TRIAL or result.verification.passed
 
 
 def test_a_result_says_how_it_was_measured(measurer, target, matmul):

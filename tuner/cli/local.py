@@ -11,6 +11,7 @@ from schedules.operators import operators
 from tuner.cli.options import (
     budget,
     budget_options,
+    constant_option,
     json_option,
     parse_arguments,
     target_option,
@@ -24,6 +25,7 @@ from tuner.client import convert, wire
 @click.argument("op")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--dtype", default="float32", show_default=True, help="Operand dtype.")
+@constant_option
 @target_option
 @budget_options
 @click.option(
@@ -36,6 +38,7 @@ def tune(
     op: str,
     arguments: tuple[str, ...],
     dtype: str,
+    constants: tuple[str, ...],
     target: wire.TargetRequest,
     trials: int | None,
     seconds: float | None,
@@ -50,7 +53,9 @@ def tune(
     For instance: tunesmith tune batch_matmul b=1 n=512 m=512 k=512 --trials 64
     """
     call = convert.operator_call(
-        wire.OperatorWorkload(op=op, args=parse_arguments(arguments), dtype=dtype)
+        wire.OperatorWorkload(
+            op=op, args=parse_arguments(arguments), dtype=dtype, constants=list(constants)
+        )
     )
     # Only this command needs the tuning engine.
     from tuner.embedded import tune as tune_here
@@ -75,6 +80,7 @@ def tune(
             call.op,
             call.args,
             dtype=call.dtype,
+            constants=call.constants,
             trials=budget(trials, seconds),
             seconds=seconds,
             least_gain=least_gain,

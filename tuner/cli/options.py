@@ -69,11 +69,12 @@ def budget(trials: int | None, seconds: float | None) -> int | None:
 
 
 def workload_options(command: Command) -> Command:
-    """Add ``[OP] [KEY=VALUE...]``, ``--dtype``, ``--ir`` and ``--target``."""
+    """Add ``[OP] [KEY=VALUE...]``, ``--dtype``, ``--constant``, ``--ir`` and ``--target``."""
     for option in (
         click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]..."),
         click.argument("op", required=False),
         click.option("--dtype", default=None, help="Operand dtype [default: float32]."),
+        constant_option,
         click.option(
             "--ir",
             "ir_file",
@@ -84,6 +85,18 @@ def workload_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def constant_option(command: Command) -> Command:
+    """Add ``--constant``."""
+    return click.option(
+        "--constant",
+        "constants",
+        multiple=True,
+        metavar="INPUT",
+        help="An input that is the same in every call, as weights are: it is packed once, ahead of "
+        "them. May be given several times.",
+    )(command)
 
 
 def target_option(command: Command) -> Command:
@@ -125,7 +138,11 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, int]:
 
 
 def parse_workload(
-    op: str | None, arguments: Sequence[str], dtype: str | None, ir_file: Path | None
+    op: str | None,
+    arguments: Sequence[str],
+    dtype: str | None,
+    constants: Sequence[str],
+    ir_file: Path | None,
 ) -> wire.WorkloadRequest:
     """Read a workload; a named operator is checked against the catalogue before anything is sent.
 
@@ -135,8 +152,10 @@ def parse_workload(
         The operator is unknown or its arguments do not fit.
     """
     if ir_file is not None:
-        if op is not None or dtype is not None:
-            raise click.UsageError("give either OP with its arguments or --ir, not both")
+        if op is not None or dtype is not None or constants:
+            raise click.UsageError(
+                "give either OP with its arguments, --dtype and --constant, or --ir, not both"
+            )
         with click.open_file(str(ir_file)) as file:
             text = file.read()
         if not text:
@@ -147,7 +166,10 @@ def parse_workload(
             "name an operator with its arguments (`tunesmith ops` lists them), or give --ir FILE"
         )
     workload = wire.OperatorWorkload(
-        op=op, args=parse_arguments(arguments), dtype=dtype or "float32"
+        op=op,
+        args=parse_arguments(arguments),
+        dtype=dtype or "float32",
+        constants=list(constants),
     )
     operator_call(workload)
     return workload

@@ -35,6 +35,7 @@ def submit(
     op: str | None,
     arguments: tuple[str, ...],
     dtype: str | None,
+    constants: tuple[str, ...],
     ir_file: Path | None,
     target: wire.TargetRequest,
     trials: int | None,
@@ -53,7 +54,7 @@ def submit(
 
     For instance: tunesmith submit batch_matmul b=1 n=512 m=512 k=512 --trials 64 --wait
     """
-    workload = parse_workload(op, arguments, dtype, ir_file)
+    workload = parse_workload(op, arguments, dtype, constants, ir_file)
     with open_client(server, token_file) as client:
         job = client.submit(
             workload,
@@ -131,6 +132,7 @@ def best(
     op: str | None,
     arguments: tuple[str, ...],
     dtype: str | None,
+    constants: tuple[str, ...],
     ir_file: Path | None,
     target: wire.TargetRequest,
     workload_id: str | None,
@@ -142,14 +144,14 @@ def best(
 ) -> None:
     """Show the best schedule that is known; fails when none is."""
     if workload_id is not None:
-        if op is not None or ir_file is not None:
+        if op is not None or ir_file is not None or constants:
             raise click.UsageError("give --workload-id, OP or --ir, only one of them")
         if target_id is None:
             raise click.UsageError("--workload-id needs --target-id")
         with open_client(server, token_file) as client:
             found = client.best_by_id(workload_id, target_id)
     else:
-        workload = parse_workload(op, arguments, dtype, ir_file)
+        workload = parse_workload(op, arguments, dtype, constants, ir_file)
         with open_client(server, token_file) as client:
             found = client.best(workload, target_id or target, deadline_secs=deadline_secs)
     if as_json:

@@ -14,6 +14,7 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from schedules.trace import build_context
+from schedules.zero_terms import skip_zero_terms
 
 logger = logging.getLogger(__name__)
 
@@ -106,5 +107,4 @@ def _scheduled(name: Any, function: Any, target: Any) -> Any:
         applied = tvm.relax.transform.MetaScheduleApplyDatabase()(tvm.IRModule({name: function}))
     if "tirx.is_scheduled" not in (applied[name].attrs or {}):
         return None
-    stripped = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(applied)
-    return stripped[name]
+    return skip_zero_terms(applied[name])

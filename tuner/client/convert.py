@@ -21,7 +21,7 @@ from tuner.client import wire
 
 def operator_call(request: wire.OperatorWorkload) -> OperatorCall:
     """Check a named operator against the catalogue."""
-    return find_operator(request.op).call(request.args, request.dtype)
+    return find_operator(request.op).call(request.args, request.dtype, request.constants)
 
 
 def environment(facts: Mapping[str, str | int]) -> Environment:
@@ -38,12 +38,14 @@ def workload_to_wire(workload: Workload) -> wire.WorkloadWire:
         op=call.op if call else None,
         args=dict(call.args) if call else None,
         dtype=call.dtype if call else None,
+        constants=list(call.constants) if call else [],
         tensors=[
             wire.TensorView(
                 name=tensor.name,
                 shape=list(tensor.shape),
                 dtype=tensor.dtype,
                 is_output=tensor.is_output,
+                is_constant=tensor.is_constant,
             )
             for tensor in workload.tensors
         ],
@@ -57,7 +59,12 @@ def workload_from_wire(view: wire.WorkloadWire) -> Workload:
     """Read a workload that `workload_to_wire` wrote."""
     call = None
     if view.op is not None and view.args is not None and view.dtype is not None:
-        call = OperatorCall(op=view.op, args=MappingProxyType(dict(view.args)), dtype=view.dtype)
+        call = OperatorCall(
+            op=view.op,
+            args=MappingProxyType(dict(view.args)),
+            dtype=view.dtype,
+            constants=tuple(view.constants),
+        )
     return Workload(
         workload_id=view.workload_id,
         name=view.name,
@@ -68,6 +75,7 @@ def workload_from_wire(view: wire.WorkloadWire) -> Workload:
                 shape=tuple(tensor.shape),
                 dtype=tensor.dtype,
                 is_output=tensor.is_output,
+                is_constant=tensor.is_constant,
             )
             for tensor in view.tensors
         ),

@@ -176,9 +176,13 @@ class Host:
             if "ir" in command:
                 workload = ir.workload_from_ir(command["ir"], command["name"])
             else:
-                args = MappingProxyType(dict(command["args"]))
                 workload = ir.workload_from_call(
-                    OperatorCall(op=command["op"], args=args, dtype=command["dtype"])
+                    OperatorCall(
+                        op=command["op"],
+                        args=MappingProxyType(dict(command["args"])),
+                        dtype=command["dtype"],
+                        constants=tuple(command["constants"]),
+                    )
                 )
             return {
                 "answer": "resolved",

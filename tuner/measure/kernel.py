@@ -12,8 +12,9 @@ order          answer
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,10 +22,10 @@ from typing import Any
 import numpy as np
 import tvm
 
-from schedules import verify
+from schedules import prepack, verify
 from schedules.ir import module_of
 from schedules.target import Target
-from schedules.workload import Workload
+from schedules.workload import TensorSpec, Workload
 from tuner.measure import timing
 from tuner.measure.backend import Conditions, backend_for
 from tuner.measure.buffers import Buffers
@@ -97,8 +98,8 @@ class Kernel:
         self._cold = str((module["main"].attrs or {}).get(timing.CACHE_ATTRIBUTE)) == "cold"
         self._backend = backend_for(assignment.target, assignment.device)
         with running_on(assignment.build_cores):
-            scheduled = self._backend.schedule(assignment.trace, module)
-            self._library, self.code_id = self._backend.build(scheduled)
+            self._packed = prepack.split(self._backend.schedule(assignment.trace, module))
+            self._library, self.code_id = self._backend.build(self._packed.module)
         self.build_secs = time.perf_counter() - started
         self._conditions: Conditions = {
             "cache": "cold" if self._cold else "warm",
@@ -152,10 +153,8 @@ class Kernel:
         return self._evaluate(calls)[0]
 
     def _call_once(self) -> float:
-        cores = os.sched_getaffinity(0)
-        [self._call_secs] = self._call_slowly(1)
-        # The first parallel call has started TVM's threads.
-        leave_bound_cores(cores)
+        with _starting_threads():
+            [self._call_secs] = self._call_slowly(1)
         return self._call_secs
 
     def _repeat(self, calls: int) -> dict[str, Any]:
@@ -238,8 +237,33 @@ class Kernel:
 
     def _fill(self, seed: int, distinct: int | None = None) -> Buffers:
         values = verify.random_inputs(self._workload.tensors, seed, distinct=distinct)
-        self._buffers = Buffers(self._workload.tensors, values, self._device)
+        self._buffers = Buffers(*self._pack(values), self._device)
         return self._buffers
+
+    def _pack(self, values: Sequence[np.ndarray]) -> tuple[list[TensorSpec], list[np.ndarray]]:
+        """Pack constants; return what a call takes, and its values."""
+        tensors, given = list(self._workload.tensors), list(values)
+        packed = self._packed
+        if packed.places:
+            sources = [tvm.runtime.tensor(given[place], self._device) for place in packed.places]
+            made = [
+                tvm.runtime.empty(shape, dtype, self._device)
+                for shape, dtype in zip(packed.shapes, packed.dtypes, strict=True)
+            ]
+            with _starting_threads():
+                self._library[prepack.PREPACK](*sources, *made)
+            for place, tensor in zip(packed.places, made, strict=True):
+                given[place] = tensor.numpy()
+                tensors[place] = replace(tensors[place], shape=given[place].shape)
+        return tensors, given
+
+
+@contextmanager
+def _starting_threads() -> Iterator[None]:
+    """Stay off the cores of TVM's threads, which the first parallel call starts."""
+    cores = os.sched_getaffinity(0)
+    yield
+    leave_bound_cores(cores)
 
 
 def write_numpy_reference(workload: Workload, seed: int, reference: Path) -> dict[str, Any]:

@@ -159,11 +159,3 @@ def test_a_program_is_of_the_family_of_the_operator_that_wrote_it():
     call = find_operator("matmul").call({"n": 8, "m": 16, "k": 32})
     written = ir.workload_from_call(call)
     assert ir.workload_from_ir(written.ir).family_id == written.family_id
-
-
-def test_a_layout_that_tvm_may_choose_is_neither_identity_nor_an_order_to_its_rules():
-    workload = ir.workload_from_call(find_operator("dense").call({"n": 8, "m": 16, "k": 4}))
-    function = ir.module_of(workload)["main"].with_attr("layout_free_buffers", [1])
-    again = ir.workload_from_ir(tvm.ir.save_json(tvm.IRModule({"main": function})))
-    assert again.workload_id == workload.workload_id
-    assert "layout_free_buffers" not in (ir.module_of(again)["main"].attrs or {})

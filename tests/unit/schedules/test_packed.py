@@ -50,11 +50,11 @@ def workload_of(case, dtype="float32"):
     return workload_from_call(operator.call(sizes, dtype))
 
 
-def context_of(module, target):
+def context_of(module, target, space="default"):
     return meta_schedule.TuneContext(
         module,
         target=tvm.target.Target(target.as_dict()),
-        space_generator=space_generator("default", target),
+        space_generator=space_generator(space, target),
         search_strategy=meta_schedule.search_strategy.EvolutionarySearch(
             population_size=16, genetic_num_iters=1, init_min_unmeasured=8
         ),

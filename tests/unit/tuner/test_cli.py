@@ -61,6 +61,7 @@ def test_submit_sends_what_was_typed(server):
     result = run(
         "submit", *MATMUL, "--trials", "5", "--dtype", "float16", "--seed", "7", "--json",
         "--target", '{"kind":"llvm","mcpu":"znver3","num-cores":2}', "--priority", "3",
+        "--constant", "Y",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["id"] == "j1"
@@ -69,6 +70,7 @@ def test_submit_sends_what_was_typed(server):
             "op": "batch_matmul",
             "args": {"b": 1, "n": 8, "m": 8, "k": 8},
             "dtype": "float16",
+            "constants": ["Y"],
         },
         "target": {"kind": "llvm", "mcpu": "znver3", "num-cores": 2},
         "budget": {"trials": 5, "seconds": None, "least_gain": None},
@@ -188,6 +190,7 @@ def test_lists_are_tables_or_one_object(server):
         (["submit", "softmax", "m"], "not KEY=VALUE"),
         (["submit", "softmax", "m=1.5"], "must be an integer, not '1.5'"),
         (["submit", *MATMUL, "--dtype", "float3"], "no dtype 'float3'"),
+        (["submit", *MATMUL, "--constant", "weight"], "its inputs are X, Y"),
         (["submit", *MATMUL, "--trials", "0"], "--trials"),
         (["submit", *MATMUL, "--seconds", "0"], "--seconds"),
         (["submit", *MATMUL, "--least-gain", "1"], "--least-gain"),

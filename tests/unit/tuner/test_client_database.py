@@ -13,6 +13,7 @@ from tvm import relax
 from tvm.s_tir import meta_schedule as ms
 
 from schedules.ir import module_of, workload_from_ir
+from schedules.prepack import AHEAD, CONSTANTS
 from schedules.target import Target
 from schedules.trace import canonical_trace
 from tests.programs import ir_json, matmul
@@ -272,3 +273,63 @@ def test_a_foreign_database_inside_the_scope_is_left_to_tvm(server, target, know
     with server.client().database() as database, ms.database.MemoryDatabase(), target:
         tvm.tirx.build(known_matmul)
     assert (database.hits, database.misses) == (0, 0)
+
+
+def layer_with_a_constant():
+    """One dense layer, as TVM's tuning pipeline makes it where weights are packed ahead."""
+    x, weight = (
+        relax.Var(name, relax.TensorType(shape, "float32"))
+        for name, shape in (("x", SHAPES[0]), ("weight", SHAPES[1]))
+    )
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x, weight], attrs={"num_input": 1}):
+        with builder.dataflow():
+            out = builder.emit_output(relax.op.matmul(x, weight))
+        builder.emit_func_output(out)
+    legal = relax.transform.LegalizeOps()(builder.get())
+    return relax.transform.AttachAttrLayoutFreeBuffers()(legal)
+
+
+def packing_trace(function, block):
+    """Write the trace of a schedule that packs the second operand ahead, in panels of 16."""
+    schedule = tvm.s_tir.Schedule(module_of(workload_from_ir(ir_json(function))))
+    product = schedule.get_sblock(block)
+    copy = schedule.reindex(product, ("read", 1))
+    schedule.transform_layout(product, ("read", 1), lambda j, k: [j // 16, k, j % 16])
+    schedule.annotate(copy, AHEAD, True)
+    schedule.enter_postproc()
+    return canonical_trace(schedule.trace)
+
+
+def test_tvms_passes_split_what_a_best_packs_ahead(server, target):
+    module = layer_with_a_constant()
+    [function] = [
+        function
+        for name, function in module.functions_items()
+        if name.name_hint.startswith("matmul")
+    ]
+    server.know(function, packing_trace(function, "matmul"))
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(shape).astype(np.float32) for shape in SHAPES[:2]]
+    with server.client().database() as database, target:
+        tuned = relax.transform.MetaScheduleApplyDatabase()(module)
+        split = tvm.transform.Sequential(
+            [relax.transform.SplitLayoutRewritePreproc(), relax.transform.LiftTransformParams()]
+        )(tuned)
+        library = tvm.compile(split, target)
+    assert database.hits >= 1
+    machine = relax.VirtualMachine(library, tvm.cpu())
+    x, weight = (tvm.runtime.tensor(value) for value in inputs)
+    packed = machine["main_transform_params"]([weight])
+    output = machine["main"](x, *packed)
+    np.testing.assert_allclose(output.numpy(), inputs[0] @ inputs[1], rtol=1e-4, atol=1e-4)
+
+
+def test_what_nobody_split_is_packed_in_each_call(server, target):
+    function = matmul(16, 64, 32).with_attr(CONSTANTS, [1])
+    server.know(function, packing_trace(function, "C"))
+    with server.client().database() as database, target:
+        library = tvm.tirx.build(function)
+    assert database.hits == 1
+    found, expected = run_matmul(library)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

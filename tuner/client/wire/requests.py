@@ -17,6 +17,10 @@ class OperatorWorkload(Wire):
     op: Annotated[str, Field(min_length=1, max_length=100)]
     args: dict[str, Any] = Field(default_factory=dict)
     dtype: str = "float32"
+    constants: list[str] = Field(
+        default_factory=list, max_length=16, exclude_if=lambda names: not names
+    )
+    """Names of inputs that hold the same values in every call, so that they are packed once."""
 
 
 class IrWorkload(Wire):

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
+from pydantic import Field
+
 from schedules.records import FailureKind, Origin, Purpose, Tier
 from tuner.client.wire.base import Wire
 
@@ -53,6 +55,7 @@ class TensorView(Wire):
     shape: list[int]
     dtype: str
     is_output: bool
+    is_constant: bool = False
 
 
 class WorkloadView(Wire):
@@ -63,6 +66,7 @@ class WorkloadView(Wire):
     op: str | None
     args: dict[str, int] | None
     dtype: str | None
+    constants: list[str] = Field(default_factory=list)
     tensors: list[TensorView]
     flops: float
     family_id: str | None = None
