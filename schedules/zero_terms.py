@@ -52,7 +52,7 @@ def skip_zero_terms(function: Any) -> Any:
     if not padded:
         return function
     body, _ = _walk(root.body, _Place(), padded)
-    if body is root.body:
+    if body.same_as(root.body):
         return function
     block = s_tir.SBlock(
         root.iter_vars,
@@ -124,12 +124,13 @@ def _walk(
         own = conditions.pop(len(place.loops), [])
         if own:
             body = tirx.IfThenElse(reduce(tirx.And, own), body, None)
-        return (statement if body is statement.body else _with_body(statement, body)), conditions
+        same = body.same_as(statement.body)
+        return (statement if same else _with_body(statement, body)), conditions
     if isinstance(statement, tirx.SeqStmt):
         inside = _Place(loops=place.loops, shared=len(place.loops))
         parts = [_walk(part, inside, padded)[0] for part in statement.seq]
-        changed = any(part is not before for part, before in zip(parts, statement.seq, strict=True))
-        return (tirx.SeqStmt(parts) if changed else statement), {}
+        same = all(part.same_as(before) for part, before in zip(parts, statement.seq, strict=True))
+        return (statement if same else tirx.SeqStmt(parts)), {}
     if isinstance(statement, s_tir.SBlockRealize):
         return statement, _conditions(statement, place, padded)
     return statement, {}

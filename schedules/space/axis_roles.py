@@ -1,9 +1,11 @@
 """Giving each axis of a contraction one role, by splits of the axes that play two."""
 
 from collections.abc import Callable
+from math import gcd
 from typing import Any
 
 from tvm import tirx
+from tvm.sym import detect_linear_equation
 
 from schedules.space.contraction import (
     Contraction,
@@ -21,26 +23,69 @@ def contraction_in(sch: Any, block: Any) -> Contraction | None:
     if not (is_product(sch.get(block)) and own_loops(sch, block)):
         return None
     trial = sch.copy()
-    separate_axes(trial, block)
-    return find_contraction(trial.get(block))
+    return find_contraction(trial.get(block)) if separate_axes(trial, block) else None
 
 
-def separate_axes(sch: Any, block: Any) -> None:
-    """Split axes that play two roles, so that each axis plays one.
+def separate_axes(sch: Any, block: Any) -> bool:
+    """Split axes that play two roles, so that each axis plays one; say whether that was possible.
 
     An axis that one operand uses only divided holds a batch axis, and one that a condition uses
     modulo a number holds a phase.
     """
+    if grouped_axis(sch.get(block)) is not None:
+        _divide_strides(sch, block)
     while (grouped := grouped_axis(sch.get(block))) is not None:
-        sch.transform_block_layout(block, _split_map(sch.get(block), *grouped))
+        place, divisor = grouped
+        sch.transform_block_layout(block, _split_map(sch.get(block), place, divisor))
         for read, region in enumerate(sch.get(block).reads):
             # A layout that stays as it is: the primitive simplifies the indices, which still hold
             # the whole axis, and only then are the operands' axes told apart.
             same = _same_map(sch.get(block), len(region.region))
             sch.transform_layout(block, ("read", read), same)
+        if grouped_axis(sch.get(block)) == (place + 1, divisor):
+            return False
     while (phased := phased_axis(sch.get(block))) is not None:
         sch.transform_block_layout(block, _split_map(sch.get(block), *phased))
     drop_unit_axes(sch, block)
+    return True
+
+
+def _divide_strides(sch: Any, block: Any) -> None:
+    """Let no index of a copy have a stride in all of its parts.
+
+    A window that is dilated by what it moves by reads every second row, say, of its padded input.
+    TVM simplifies no index of such a read.
+    """
+    for read, region in enumerate(sch.get(block).reads):
+        variables = [axis.var for axis in sch.get(block).iter_vars]
+        strides = [
+            _common_stride(part.min, variables, int(extent))
+            for part, extent in zip(region.region, region.source.ty.shape, strict=True)
+        ]
+        made = any(
+            sch.get(producer).writes[0].source.same_as(region.source)
+            for producer in sch.get_producers(block)
+        )
+        if made and max(strides) > 1:
+            sch.transform_layout(block, ("read", read), _strided_map(strides, sch.get(block)))
+
+
+def _common_stride(index: Any, variables: list[Any], extent: int) -> int:
+    """Return what divides every index of an axis and its extent, 1 where that cannot be told."""
+    factors = detect_linear_equation(index, variables)
+    known = len(factors) > 0 and all(isinstance(factor, tirx.IntImm) for factor in factors)
+    return gcd(extent, *map(int, factors)) if known and any(map(int, factors)) else 1
+
+
+def _strided_map(strides: list[int], block: Any) -> Any:
+    def divided(*indices: Any) -> list[Any]:
+        parts = [
+            [index] if stride == 1 else [index // stride, index % stride]
+            for index, stride in zip(indices, strides, strict=True)
+        ]
+        return [part for one in parts for part in one]
+
+    return index_map(divided, len(strides), index_dtype(block))
 
 
 def drop_unit_axes(sch: Any, block: Any) -> None:

@@ -10,6 +10,8 @@ from schedules.workload import OperatorCall, Workload
 NEIGHBOURS = 4
 FARTHEST = 8.0
 """Neighbours differ in their extents by less than this, in powers of two, all together."""
+_PACKING = 1.0
+"""How far the same shape lies apart with constants and without: as much as twice an extent."""
 
 
 T = TypeVar("T")
@@ -77,10 +79,11 @@ def _distance(workload: Workload, other: Workload) -> float:
 
 
 def _distance_of_calls(mine: OperatorCall, theirs: OperatorCall) -> float:
-    return sum(
+    sizes = sum(
         abs(math.log2((1 + value) / (1 + theirs.args.get(name, 0))))
         for name, value in mine.args.items()
     )
+    return sizes + _PACKING * (mine.constants != theirs.constants)
 
 
 def _distance_of_tensors(workload: Workload, other: Workload) -> float:

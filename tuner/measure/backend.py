@@ -74,7 +74,7 @@ class Backend(Protocol):
         """Return TVM's device; the first call that may touch it."""
         ...
 
-    def timed(self, run: Callable[[], list[float]]) -> tuple[list[float], Conditions]:
+    def timed(self, run: Callable[[], float]) -> tuple[float, Conditions]:
         """Time a kernel and say under which conditions."""
         ...
 
@@ -112,7 +112,7 @@ class CpuBackend:
         _bind_threads(self._target.cores)
         return tvm.cpu()
 
-    def timed(self, run: Callable[[], list[float]]) -> tuple[list[float], Conditions]:
+    def timed(self, run: Callable[[], float]) -> tuple[float, Conditions]:
         """Time a kernel; see `Backend`."""
         return run(), {}
 
@@ -159,7 +159,7 @@ class CudaBackend:
             self._monitor = None
         return tvm.cuda(self._ordinal)
 
-    def timed(self, run: Callable[[], list[float]]) -> tuple[list[float], Conditions]:
+    def timed(self, run: Callable[[], float]) -> tuple[float, Conditions]:
         """Time a kernel, again while the GPU is slowed down by something else; see `Backend`."""
         timings = 0
         while True:

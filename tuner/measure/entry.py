@@ -78,12 +78,11 @@ class Entry:
             return None
 
     def run(self, deadline_secs: float, **message: Any) -> None:
-        """Send an order that times, and add its repeats."""
+        """Send an order that times, and add its repeat."""
         answer = self.order(deadline_secs, **message)
         if answer is None:
             return
-        self.run_secs += tuple(answer["run_secs"])
-        self.censored_secs = answer.get("censored_secs")
+        self.run_secs += (answer["run_secs"],)
         self.note(answer["conditions"])
         if answer["busy_cores"] is not None:
             self.busy_cores = max(self.busy_cores or 0.0, answer["busy_cores"])

@@ -150,7 +150,7 @@ class Kernel:
     def _rough_secs(self, call_secs: float) -> float:
         """Time about as few calls as show anything, given the seconds of one from outside."""
         calls = timing.calls_per_repeat(call_secs, self._backend.least_timed_secs)
-        return self._evaluate(calls)[0]
+        return self._evaluate(calls)
 
     def _call_once(self) -> float:
         with _starting_threads():
@@ -171,20 +171,20 @@ class Kernel:
             "conditions": self._conditions,
         }
 
-    def _evaluate(self, calls: int) -> list[float]:
-        """Return a repeat of so many calls; with flushed caches it is one call."""
+    def _evaluate(self, calls: int) -> float:
+        """Return the seconds of one of so many calls; with flushed caches it is one call."""
         assert self._buffers is not None
         if self._call_secs > SLOW_CALL_SECS and not self._cold:
             self._call_secs = median(self._call_slowly(calls))
             if self._call_secs > SLOW_CALL_SECS:
-                return [self._call_secs]
+                return self._call_secs
             # Only the call before was slow: the warm-up, or a disturbed one.
         flush = {"cache_flush_bytes": _flush_bytes()} if self._cold else {}
         number = 1 if self._cold else calls
         evaluate = self._library.time_evaluator(
             "main", self._device, number=number, repeat=1, **flush
         )
-        return [float(value) for value in evaluate(*self._buffers.arguments).results]
+        return float(evaluate(*self._buffers.arguments).results[0])
 
     def _call_slowly(self, calls: int) -> list[float]:
         """Time single calls from here; the evaluator would add an untimed call to each repeat."""

@@ -36,6 +36,9 @@ CASES = {
     "conv2d_nhwc of points": "n=1 h=8 w=8 ci=16 co=32 kernel_size=1",
     "conv2d_nhwc in groups": "n=1 h=8 w=8 ci=16 co=32 kernel_size=3 padding=1 groups=4",
     "conv2d_nhwc dilated": "n=1 h=9 w=9 ci=4 co=16 kernel_size=3 dilation=2 padding=2",
+    "conv2d_nhwc dilated by its stride": (
+        "n=1 h=10 w=12 ci=4 co=16 kernel_size=3 stride=2 dilation=2 padding=2"
+    ),
     "conv3d_ndhwc": "n=1 d=3 h=4 w=4 ci=4 co=16 kernel_size=3 padding=1",
     "conv2d_nhwc_bn_relu": "n=1 h=8 w=8 ci=8 co=16 kernel_size=3 padding=1",
     "conv2d_transpose_nhwc": "n=1 h=4 w=4 ci=8 co=16 kernel_size=4 stride=2 padding=1",
@@ -91,6 +94,15 @@ def random_samples(module, target, count):
 @pytest.mark.parametrize("case", CASES)
 def test_samples_compute_what_the_reference_does(case):
     check_samples(workload_of(case))
+
+
+def test_a_window_dilated_by_its_stride_without_padding_is_left_to_tvm():
+    args = {"n": 1, "h": 9, "w": 9, "ci": 4, "co": 16, "kernel_size": 3, "stride": 2, "dilation": 2}
+    workload = workload_from_call(find_operator("conv2d_nhwc").call(args))
+    context = context_of(module_of(workload), NATIVE)
+    designs = context.generate_design_space()
+    assert designs
+    assert not any(map(is_packed, designs))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "bfloat16"])

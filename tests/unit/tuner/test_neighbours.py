@@ -66,3 +66,17 @@ def test_calls_of_one_operator_are_compared_by_their_arguments():
     mine = product(8, 8, 8, call=strided(1))
     near, far = product(64, 64, 64, call=strided(1)), product(8, 8, 9, call=strided(4))
     assert names(nearest(mine, [(far, "best"), (near, "best")])) == [near.name, far.name]
+
+
+def test_the_same_shape_with_constants_is_as_far_as_twice_an_extent():
+    def call(k: int, *constants: str) -> OperatorCall:
+        return OperatorCall(op="dense", args={"k": k}, dtype="float32", constants=constants)
+
+    mine = product(8, 8, 8, call=call(8, "W"))
+    others = [
+        product(8, 8, 16, call=call(32, "W")),
+        product(8, 8, 9, call=call(9, "W")),
+        product(8, 8, 10, call=call(8)),
+    ]
+    found = names(nearest(mine, [(other, "best") for other in others]))
+    assert found == [others[1].name, others[2].name, others[0].name]
