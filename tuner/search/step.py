@@ -5,9 +5,15 @@ searches that it ran lately, so that a step which finds its own continues where 
 does not rebuilds the search from the trials. The database is never seen here.
 """
 
+import faulthandler
 from dataclasses import dataclass, field
 
 from tuner.client import convert, wire
+
+STEP_SECS = 600.0
+"""A step takes seconds, the first one of a large program a minute; what has not ended by then never
+will, and its process ends with where it was on its standard error."""
+_STANDARD_ERROR = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,4 +75,8 @@ def propose(request: StepRequest) -> tuple[wire.CandidateWire, ...]:
     # Imports TVM, which whoever only sends requests does without.
     from tuner.search import warm
 
-    return tuple(convert.candidate_to_wire(item) for item in warm.ask(request))
+    faulthandler.dump_traceback_later(STEP_SECS, exit=True, file=_STANDARD_ERROR)
+    try:
+        return tuple(convert.candidate_to_wire(item) for item in warm.ask(request))
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -6,9 +6,34 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from unittest import mock
 
+import pytest
+
+from tuner.client import wire
+from tuner.search import step
 from tuner.search.pool import search_pool
+
+REQUEST = step.StepRequest(
+    search_id="s",
+    workload=wire.WorkloadWire(
+        workload_id="w",
+        name="n",
+        op=None,
+        args=None,
+        dtype=None,
+        tensors=[],
+        flops=1.0,
+        ir="{}",
+    ),
+    target={},
+    space="default",
+    seed=1,
+    trials=(),
+    count=1,
+)
 
 PARENT = """
 import os, time
@@ -44,3 +69,17 @@ def test_a_pool_process_does_without_pytorch(tmp_path: Path, monkeypatch) -> Non
     with search_pool(1) as pool:
         # SciPy asks whether an array is PyTorch's.
         assert not pool.submit(_imported, "tvm", "scipy.stats").result()
+
+
+def _stuck(request: step.StepRequest) -> None:
+    with (
+        mock.patch.object(step, "STEP_SECS", 0.2),
+        mock.patch("tuner.search.warm.ask", side_effect=lambda request: time.sleep(60)),
+    ):
+        step.propose(request)
+
+
+def test_a_step_that_never_ends_ends_with_its_process(capfd) -> None:
+    with search_pool(1) as pool, pytest.raises(BrokenProcessPool):
+        pool.submit(_stuck, REQUEST).result(timeout=30)
+    assert "in _stuck" in capfd.readouterr().err
