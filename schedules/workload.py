@@ -103,7 +103,7 @@ class Workload:
     Attributes
     ----------
     workload_id : str
-        SHA-256 of the canonical IR; see `schedules.ir.canonical_ir`.
+        SHA-256 of the canonical IR; see `schedules.canonical`.
     name : str
         For people only.
     ir : str

@@ -7,7 +7,7 @@ from typing import Any
 
 import tvm
 
-from schedules.ir import objects
+from schedules.canonical import objects
 
 _REDUCTION = 2
 

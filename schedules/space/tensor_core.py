@@ -13,8 +13,8 @@ from tvm.s_tir import SBlockRealize, TensorIntrin, meta_schedule
 from tvm.s_tir.meta_schedule.schedule_rule import MultiLevelTilingTensorCore, ReuseType
 from tvm.tirx.analysis import undefined_vars
 
+from schedules.canonical import objects
 from schedules.errors import InputError
-from schedules.ir import objects
 from schedules.target import Target
 
 TENSOR_CORE_KIND = "cuda-tensorcore"

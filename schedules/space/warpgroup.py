@@ -10,7 +10,7 @@ from tvm import tirx
 from tvm.s_tir import ScheduleError
 from tvm.sym import detect_linear_equation
 
-from schedules.ir import objects
+from schedules.canonical import objects
 from schedules.space import warpgroup_intrinsic, warpgroup_tile
 from schedules.space.axis_roles import separate_axes
 from schedules.space.contraction import is_product

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from tvm import te, tirx
 
-from schedules.ir import module_of, objects, workload_from_call, workload_from_ir
+from schedules.canonical import objects
+from schedules.ir import module_of, workload_from_call, workload_from_ir
 from schedules.operators import find_operator
 from schedules.space import warpgroup_tile
 from schedules.space.structure import blocks_of

@@ -7,6 +7,7 @@ import tvm
 from tvm import te, tirx
 
 from schedules import ir
+from schedules.canonical import canonical_ir
 from schedules.errors import InvalidWorkloadError
 from schedules.operators import find_operator
 from tests import programs
@@ -116,7 +117,7 @@ def test_tensors_beyond_32_bit_indices_are_refused():
 
 def test_canonical_form_is_plain_json():
     module = ir.module_of(ir.workload_from_ir(programs.ir_json(programs.matmul(8, 8, 8))))
-    assert json.loads(json.dumps(ir.canonical_ir(module["main"])))
+    assert json.loads(json.dumps(canonical_ir(module["main"])))
 
 
 def family_of(function) -> str:

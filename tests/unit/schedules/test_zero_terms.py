@@ -7,8 +7,9 @@ from tvm import te, tirx
 
 from schedules import trace as traces
 from schedules import verify
+from schedules.canonical import objects
 from schedules.detect import native_target
-from schedules.ir import module_of, objects, workload_from_call, workload_from_ir
+from schedules.ir import module_of, workload_from_call, workload_from_ir
 from schedules.operators import find_operator
 from schedules.zero_terms import skip_zero_terms
 from tests.programs import ir_json
