@@ -21,6 +21,9 @@ from tvm.tirx.analysis import undefined_vars
 
 from schedules.space.stage import SCHEDULED, TILED
 
+VERSION = 1
+"""Changes when generated code does; part of the environment of a measurement."""
+
 _IF_THEN_ELSE = "prim.if_then_else"
 _Bounds = tuple[int, int | None, int | None]
 """An axis of a padded buffer, and from where, or up to where, it holds more than zeros."""
