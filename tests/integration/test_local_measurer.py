@@ -131,9 +131,10 @@ def test_a_hopeless_candidate_is_given_up_with_a_bound(measurer, target, matmul)
 def test_equal_code_is_measured_once_and_the_second_result_says_so(measurer, target, matmul):
     # Only looks at the loops, so it compiles to what the default does.
     idle = candidate(PARALLEL.replace(',["Parallel",["l2"],[],[]]', ""))
-    first, second, other = measured(
-        measurer, matmul, target, default_candidate(), idle, candidate(PARALLEL)
-    )
+    # Other code, and no faster. Twice as fast, as on two cores, it would leave the others with a
+    # bound, which a later batch does not take for a result.
+    unrolled = candidate(PARALLEL.replace('["Parallel",["l2"]', '["Unroll",["l3"]'))
+    first, second, other = measured(measurer, matmul, target, default_candidate(), idle, unrolled)
     assert first.duplicate_of is other.duplicate_of is None
     assert second.duplicate_of == default_candidate().trace_id
     assert second.run_secs == first.run_secs
