@@ -13,7 +13,7 @@ from schedules.space.contraction import Role, find_contraction
 from schedules.space.dots import LANES
 from schedules.space.moves import grouped
 from schedules.space.sketch import Pack, Sketch
-from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, parallel_stage
+from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, parallel_stage, vectorized
 
 
 class MatrixForm:
@@ -177,8 +177,7 @@ class MatrixForm:
             sch.decompose_reduction(block, sums[0])
             sch.annotate(block, SCHEDULED, TILED)
             if self._gather is not None:
-                parallel_stage(sch, self._gather, tile.lanes)
-                self._mark(self._gather, self._sketch.gather)
+                self._copy_matrix()
         for done in (self._back, sch.get_sblock("root")):
             sch.annotate(done, SCHEDULED, STAGE)
 
@@ -259,6 +258,19 @@ class MatrixForm:
             sch.parallel(sch.fuse(*batch, panel))
         sch.vectorize(group)
         self._mark(self._gather, self._sketch.gather)
+
+    def _copy_matrix(self) -> None:
+        """Copy the rows' operand to a matrix, in loops over the axes that its sum is fused from.
+
+        One loop over all of the sum would divide its index for each element.
+        """
+        sch, copy = self._sch, self._gather
+        extents = [self._axes.axes[place].extent for place in self._axes.places(Role.SUM)]
+        *outer, rows, steps = sch.get_loops(copy)
+        *_, last = sch.split(steps, [None, *extents[1:]])
+        vectorized(sch, last, self._tile.lanes)
+        sch.parallel(sch.fuse(*outer, rows))
+        self._mark(copy, self._sketch.gather)
 
     def _mark(self, copy: Any, pack: Pack) -> None:
         self._sch.annotate(copy, SCHEDULED, STAGE)

@@ -51,16 +51,29 @@ def parallel_stage(sch: Any, block: Any, lanes: int) -> None:
     outer = loops[:leading]
     if leading == len(loops):
         last = outer.pop()
-        extent = int(sch.get(last).extent)
-        width = next((width for width in (lanes, lanes // 2, lanes // 4) if extent % width == 0), 1)
-        if width > 1:
-            rest, lane = sch.split(last, [None, width])
-            sch.vectorize(lane)
-            if not outer:
-                outer = [rest]
+        rest = vectorized(sch, last, lanes)
+        if rest is not None and not outer:
+            outer = [rest]
     if outer:
         sch.parallel(sch.fuse(*outer))
     sch.annotate(block, SCHEDULED, STAGE)
+
+
+def vectorized(sch: Any, loop: Any, lanes: int) -> Any:
+    """Take a loop in vectors of up to so many lanes that divide it; return the loop over them.
+
+    Returns
+    -------
+    loop or None
+        None where the extent is odd, and nothing is done.
+    """
+    extent = int(sch.get(loop).extent)
+    width = next((width for width in (lanes, lanes // 2, lanes // 4) if extent % width == 0), 1)
+    if width <= 1:
+        return None
+    rest, lane = sch.split(loop, [None, width])
+    sch.vectorize(lane)
+    return rest
 
 
 @tvm.ir.utils.derived_object
