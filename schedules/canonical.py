@@ -9,9 +9,7 @@ from tvm import tirx
 
 # Attributes that say how a function is called, not what it computes.
 _CALLING_ATTRIBUTES = frozenset(
-    {
-        *("global_symbol", "op_pattern", "tirx.noalias", "tirx.is_scheduled", "target", "s_tir"),
-    }
+    ("global_symbol", "op_pattern", "tirx.noalias", "tirx.is_scheduled", "target", "s_tir")
 )
 
 

@@ -120,17 +120,11 @@ class Target:
 
         Hypervisors hide features of a CPU, most of all AMX; a native target then says so.
         """
+        rest = {name: value for name, value in other.attributes.items() if name != "mattr"}
         features = other.attributes.get("mattr", ())
         lacks_only = isinstance(features, tuple) and all(name.startswith("-") for name in features)
-        rest = {name: value for name, value in other.attributes.items() if name != "mattr"}
-        return (
-            self.kind == other.kind
-            and lacks_only
-            and dict(self.attributes)
-            in (
-                rest,
-                dict(other.attributes),
-            )
+        return self == other or (
+            self.kind == other.kind and lacks_only and dict(self.attributes) == rest
         )
 
     def as_dict(self) -> dict[str, object]:

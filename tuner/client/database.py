@@ -30,6 +30,7 @@ class _Lookup(ms.database.PyDatabase):
         super().__init__()
         self._find_best = find_best
         self._unverified = unverified
+        self._native = native_target()
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], wire.BestView | None] = {}
         self._asking = True
@@ -82,8 +83,8 @@ class _Lookup(ms.database.PyDatabase):
         return 0
 
     def _record(self, mod: Any, target: Any) -> Any:
-        described, native = code_target(target), native_target()
-        chosen = native if described.stands_for(native) else described
+        described = code_target(target)
+        chosen = self._native if described.stands_for(self._native) else described
         best = self._best(workload_id(normalised_module(mod)), chosen.target_id)
         if best is None:
             return None
