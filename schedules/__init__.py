@@ -51,7 +51,8 @@ best
 incumbent
     The best so far inside a running search.
 
-This package does no I/O. `schedules.canonical`, `schedules.ir`, `schedules.prepack`,
-`schedules.trace`, `schedules.vector_math`, `schedules.zero_terms` and the modules of
-`schedules.space` import TVM; the others do not, so that a server can use them without it.
+This package does no I/O. `schedules.canonical`, `schedules.ir`, `schedules.nests`,
+`schedules.prepack`, `schedules.trace`, `schedules.vector_math`, `schedules.zero_terms` and the
+modules of `schedules.space` import TVM; the others do not, so that a server can use them without
+it.
 """

@@ -16,6 +16,7 @@ import tvm
 from tvm import s_tir, tirx
 
 from schedules.errors import InvalidTraceError
+from schedules.nests import nests_of, only_block
 
 CONSTANTS = "layout_free_buffers"
 """Attribute of a function: the positions of its constant parameters."""
@@ -65,25 +66,25 @@ def split(module: Any) -> Packed:
         It packs a parameter that is not declared constant, or something else than a parameter.
     """
     function = module["main"]
-    root = function.body.block
-    stages = list(root.body.seq) if isinstance(root.body, tirx.SeqStmt) else [root.body]
-    copies = [_copy_in(stage) for stage in stages]
+    nests = nests_of(function)
+    copies = [_copy_in(nest) for nest in nests]
     ahead = [copy for copy in copies if copy is not None]
     if not ahead:
         return Packed(module=module)
     places = [_place(function, copy) for copy in ahead]
     packed = [copy.writes[0].source for copy in ahead]
-    calls = [stage for stage, copy in zip(stages, copies, strict=True) if copy is None]
+    calls = [nest for nest, copy in zip(nests, copies, strict=True) if copy is None]
     prepack = _function(
         PREPACK,
         [*(function.params[place] for place in places), *packed],
-        [stage for stage, copy in zip(stages, copies, strict=True) if copy is not None],
+        [nest for nest, copy in zip(nests, copies, strict=True) if copy is not None],
         attributes=function.attrs,
     )
     parameters = list(function.params)
     for place, buffer in zip(places, packed, strict=True):
         parameters[place] = buffer
-    left = [made for made in root.alloc_buffers if not any(made.same_as(one) for one in packed)]
+    made_inside = function.body.block.alloc_buffers
+    left = [made for made in made_inside if not any(made.same_as(one) for one in packed)]
     main = _function("main", parameters, calls, buffers=left, attributes=function.attrs)
     return Packed(
         module=tvm.IRModule({"main": main, PREPACK: prepack}),
@@ -93,13 +94,10 @@ def split(module: Any) -> Packed:
     )
 
 
-def _copy_in(stage: Any) -> Any:
-    """Return the block of a stage that is done ahead of time, None if it is none."""
-    while isinstance(stage, tirx.For):
-        stage = stage.body
-    if isinstance(stage, s_tir.SBlockRealize) and AHEAD in stage.block.annotations:
-        return stage.block
-    return None
+def _copy_in(nest: Any) -> Any:
+    """Return the block of a nest that is done ahead of time, None if it is none."""
+    block = only_block(nest)
+    return block if block is not None and AHEAD in block.annotations else None
 
 
 def _place(function: Any, copy: Any) -> int:
@@ -118,7 +116,7 @@ def _place(function: Any, copy: Any) -> int:
 def _function(
     name: str,
     parameters: Sequence[Any],
-    stages: Sequence[Any],
+    nests: Sequence[Any],
     *,
     buffers: Sequence[Any] = (),
     attributes: Any,
@@ -128,7 +126,7 @@ def _function(
         reads=[],
         writes=[],
         name_hint="root",
-        body=stages[0] if len(stages) == 1 else tirx.SeqStmt([*stages]),
+        body=nests[0] if len(nests) == 1 else tirx.SeqStmt([*nests]),
         alloc_buffers=[*buffers],
     )
     body = s_tir.SBlockRealize([], True, block)

@@ -19,6 +19,7 @@ import tvm
 from tvm import s_tir, sym, tirx
 from tvm.tirx.analysis import undefined_vars
 
+from schedules.nests import nests_of, only_block
 from schedules.space.stage import SCHEDULED, TILED
 
 VERSION = 1
@@ -51,7 +52,7 @@ def skip_zero_terms(function: Any) -> Any:
         The same object where there is nothing to leave out.
     """
     root = function.body.block
-    padded = dict(_padded_buffers(root.body))
+    padded = dict(_padded_buffers(function))
     if not padded:
         return function
     body, _ = _walk(root.body, _Place(), padded)
@@ -72,14 +73,10 @@ def skip_zero_terms(function: Any) -> Any:
     return function.with_body(realize)
 
 
-def _padded_buffers(body: Any) -> Iterator[tuple[int, list[_Bounds]]]:
+def _padded_buffers(function: Any) -> Iterator[tuple[int, list[_Bounds]]]:
     """Find the buffers that a block of their own pads with zeros, by their handles."""
-    for stage in body.seq if isinstance(body, tirx.SeqStmt) else [body]:
-        while isinstance(stage, tirx.For):
-            stage = stage.body
-        if not isinstance(stage, s_tir.SBlockRealize):
-            continue
-        store = stage.block.body
+    for block in filter(None, map(only_block, nests_of(function))):
+        store = block.body
         value = getattr(store, "value", None)
         if (
             isinstance(store, tirx.BufferStore)

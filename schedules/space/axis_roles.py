@@ -15,7 +15,7 @@ from schedules.space.contraction import (
     is_product,
     phased_axis,
 )
-from schedules.space.stage import own_loops
+from schedules.space.stage import makers, own_loops
 
 
 def contraction_in(sch: Any, block: Any) -> Contraction | None:
@@ -62,11 +62,7 @@ def _divide_strides(sch: Any, block: Any) -> None:
             _common_stride(part.min, variables, int(extent))
             for part, extent in zip(region.region, region.source.ty.shape, strict=True)
         ]
-        made = any(
-            sch.get(producer).writes[0].source.same_as(region.source)
-            for producer in sch.get_producers(block)
-        )
-        if made and max(strides) > 1:
+        if max(strides) > 1 and makers(sch, block, region.source):
             sch.transform_layout(block, ("read", read), _strided_map(strides, sch.get(block)))
 
 

@@ -7,6 +7,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import meta_schedule
 
+from schedules.nests import nests_of
 from schedules.space.stage import SCHEDULED, TILED
 
 # Time of the last core to finish over the mean of all.
@@ -27,16 +28,11 @@ class BalancedTasks(meta_schedule.postproc.PyPostproc):
 
     def apply(self, sch: Any) -> bool:
         """Whether the schedule may be measured."""
-        return all(_is_balanced(nest, self._cores) for nest in _nests(sch.mod))
+        return all(_is_balanced(nest, self._cores) for nest in nests_of(sch.mod["main"]))
 
     def clone(self) -> Any:
         """Return a rule for another context."""
         return BalancedTasks()
-
-
-def _nests(module: Any) -> list[Any]:
-    body = module["main"].body.block.body
-    return list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
 
 
 def _is_balanced(nest: Any, cores: int) -> bool:

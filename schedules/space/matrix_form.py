@@ -13,7 +13,15 @@ from schedules.space.contraction import Role, find_contraction
 from schedules.space.dots import LANES
 from schedules.space.moves import grouped
 from schedules.space.sketch import Pack, Sketch
-from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, parallel_stage, vectorized
+from schedules.space.stage import (
+    SCHEDULED,
+    STAGE,
+    TILED,
+    makers,
+    own_loops,
+    parallel_stage,
+    vectorized,
+)
 
 
 class MatrixForm:
@@ -135,7 +143,8 @@ class MatrixForm:
 
     def _padded_copy(self, read: int) -> Any:
         """The block that makes a padded operand, from the operand's source directly."""
-        copy = writer(self._sch, self._block, read)
+        source = self._sch.get(self._block).reads[read].source
+        [copy] = makers(self._sch, self._block, source)
         [unpadded] = self._sch.get_producers(copy)
         self._sch.compute_inline(unpadded)
         return copy
@@ -334,14 +343,3 @@ def _variables_in_order(region: Any, variables: list[Any]) -> bool:
         for index in region
     ]
     return [place for place in places if place is not None] == list(range(len(variables)))
-
-
-def writer(sch: Any, block: Any, read: int) -> Any:
-    """The block that writes what a block reads."""
-    buffer = sch.get(block).reads[read].source
-    [found] = [
-        producer
-        for producer in sch.get_producers(block)
-        if sch.get(producer).writes[0].source.same_as(buffer)
-    ]
-    return found

@@ -39,6 +39,15 @@ def own_loops(sch: Any, block: Any) -> list[Any]:
     return loops if trivial else []
 
 
+def makers(sch: Any, block: Any, buffer: Any) -> list[Any]:
+    """The blocks that write a buffer which a block reads; none of a parameter."""
+    return [
+        producer
+        for producer in sch.get_producers(block)
+        if sch.get(producer).writes[0].source.same_as(buffer)
+    ]
+
+
 def parallel_stage(sch: Any, block: Any, lanes: int) -> None:
     """Spread a block with its own loops over the cores, and vectorise its last axis.
 

@@ -56,6 +56,17 @@ def running_on(cores: Collection[int] | None) -> Iterator[None]:
         os.sched_setaffinity(0, own)
 
 
+@contextlib.contextmanager
+def starting_threads() -> Iterator[None]:
+    """Make the first parallel call of a process, which starts TVM's threads, and keep off them.
+
+    See `leave_bound_cores`.
+    """
+    cores = os.sched_getaffinity(0)
+    yield
+    leave_bound_cores(cores)
+
+
 def leave_bound_cores(cores: Collection[int]) -> None:
     """Keep the calling thread off the cores that other threads of this process are bound to.
 

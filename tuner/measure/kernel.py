@@ -12,8 +12,7 @@ order          answer
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -29,7 +28,7 @@ from schedules.workload import TensorSpec, Workload
 from tuner.measure import timing
 from tuner.measure.backend import Conditions, backend_for
 from tuner.measure.buffers import Buffers
-from tuner.measure.cores import leave_bound_cores, running_on
+from tuner.measure.cores import running_on, starting_threads
 from tuner.measure.noise import waited_secs
 
 DISTINCT_VALUES = 2**16
@@ -153,7 +152,7 @@ class Kernel:
         return self._evaluate(calls)
 
     def _call_once(self) -> float:
-        with _starting_threads():
+        with starting_threads():
             [self._call_secs] = self._call_slowly(1)
         return self._call_secs
 
@@ -250,20 +249,12 @@ class Kernel:
                 tvm.runtime.empty(shape, dtype, self._device)
                 for shape, dtype in zip(packed.shapes, packed.dtypes, strict=True)
             ]
-            with _starting_threads():
+            with starting_threads():
                 self._library[prepack.PREPACK](*sources, *made)
             for place, tensor in zip(packed.places, made, strict=True):
                 given[place] = tensor.numpy()
                 tensors[place] = replace(tensors[place], shape=given[place].shape)
         return tensors, given
-
-
-@contextmanager
-def _starting_threads() -> Iterator[None]:
-    """Stay off the cores of TVM's threads, which the first parallel call starts."""
-    cores = os.sched_getaffinity(0)
-    yield
-    leave_bound_cores(cores)
 
 
 def write_numpy_reference(workload: Workload, seed: int, reference: Path) -> dict[str, Any]:

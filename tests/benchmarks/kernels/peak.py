@@ -5,7 +5,6 @@ enough of them to hide the latency, no memory is touched in between. The best of
 because a peak is what the machine can do; one that shares its cores shows less.
 """
 
-import os
 from typing import Any
 
 import tvm
@@ -14,7 +13,7 @@ from tvm import te
 from schedules import trace as traces
 from schedules.space.lanes import float32_lanes
 from schedules.target import Target
-from tuner.measure.cores import leave_bound_cores
+from tuner.measure.cores import starting_threads
 
 ACCUMULATORS = 12
 STEPS = 2**18
@@ -26,10 +25,9 @@ def flops_per_sec(target: Target) -> float:
     lanes, cores = float32_lanes(target), target.cores
     library = traces.build(_program(lanes, cores), tvm.target.Target(target.as_dict()))
     arguments = [tvm.runtime.tensor(value) for value in _arguments(ACCUMULATORS * lanes, cores)]
-    cores_here = os.sched_getaffinity(0)
-    library["main"](*arguments)
     # This thread might share a core with another one, and the peak would be half of it.
-    leave_bound_cores(cores_here)
+    with starting_threads():
+        library["main"](*arguments)
     timed = library.time_evaluator("main", tvm.cpu(), number=1, repeat=REPEATS)
     flops = 2.0 * ACCUMULATORS * lanes * STEPS * cores
     return flops / min(float(secs) for secs in timed(*arguments).results)

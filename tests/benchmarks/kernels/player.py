@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import sys
 from contextlib import nullcontext
 from typing import Any
@@ -17,7 +16,7 @@ from schedules.ir import module_of
 from schedules.target import Target
 from tests.benchmarks.kernels import peak
 from tests.benchmarks.kernels.workloads import workload_of
-from tuner.measure.cores import leave_bound_cores
+from tuner.measure.cores import starting_threads
 
 
 class Player:
@@ -41,11 +40,10 @@ class Player:
         self._buffers = [
             tvm.runtime.tensor(value) for value in verify.random_inputs(workload.tensors, seed=0)
         ]
-        cores = os.sched_getaffinity(0)
-        for kernel in self._kernels.values():
-            kernel["main"](*self._buffers)
-        # As when it was tuned: TVM's other threads are bound to a core each by now.
-        leave_bound_cores(cores)
+        # As when it was tuned.
+        with starting_threads():
+            for kernel in self._kernels.values():
+                kernel["main"](*self._buffers)
         return {"kinds": list(self._kernels)}
 
     def time(self, kind: str, calls: int) -> dict[str, Any]:
