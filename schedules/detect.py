@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import tvm
 
-from schedules import vector_math, zero_terms
+from schedules import rewrites, vector_math
 from schedules.records import Environment
 from schedules.target import Target
 
@@ -73,7 +73,7 @@ def native_environment() -> Environment:
         "tvm": version("apache-tvm"),
         "tvm_ffi": version("apache-tvm-ffi"),
         "vector_math": vector_math.VERSION,
-        "zero_terms": zero_terms.VERSION,
+        "rewrites": rewrites.VERSION,
         "llvm": int(tvm.target.codegen.llvm_version_major()),
     }
     return Environment(facts=MappingProxyType(dict(sorted(facts.items()))))

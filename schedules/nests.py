@@ -1,8 +1,16 @@
-"""The loop nests that a scheduled function runs one after the other. Imports TVM."""
+"""The loop nests that a scheduled function runs one after the other, taken apart and rebuilt.
 
+Imports TVM, whose statements cannot be changed: what holds a new part is made anew.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tvm import s_tir, tirx
+import tvm
+from tvm import s_tir, sym, tirx
+from tvm.tirx.analysis import undefined_vars
+
+_IF_THEN_ELSE = "prim.if_then_else"
 
 
 def nests_of(function: Any) -> list[Any]:
@@ -11,8 +19,108 @@ def nests_of(function: Any) -> list[Any]:
     return list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
 
 
+def only_realize(nest: Any) -> tuple[list[Any], Any]:
+    """Return the loops of a nest and the block in them, None if they hold anything else."""
+    loops = []
+    while isinstance(nest, tirx.For):
+        loops.append(nest)
+        nest = nest.body
+    return loops, nest if isinstance(nest, s_tir.SBlockRealize) else None
+
+
 def only_block(nest: Any) -> Any:
     """Return the block that a nest of loops holds, None if it holds anything else."""
-    while isinstance(nest, tirx.For):
-        nest = nest.body
-    return nest.block if isinstance(nest, s_tir.SBlockRealize) else None
+    realize = only_realize(nest)[1]
+    return realize and realize.block
+
+
+def conjuncts(condition: Any) -> Iterator[Any]:
+    """Yield the parts of a condition that hold together."""
+    if isinstance(condition, tirx.And):
+        yield from conjuncts(condition.a)
+        yield from conjuncts(condition.b)
+    else:
+        yield condition
+
+
+def is_conditional(value: Any) -> bool:
+    """Whether an expression computes only the one of two values that its condition chooses."""
+    return isinstance(value, tvm.ir.Call) and getattr(value.op, "name", "") == _IF_THEN_ELSE
+
+
+# --- in terms of loops ---------------------------------------------------------------------------
+
+
+def substituted(value: Any, variables: Sequence[Any], values: Sequence[Any]) -> Any:
+    """Write an expression with values in place of variables."""
+    [written] = tirx.IndexMap([*variables], [value], None).map_indices([*values])
+    return written
+
+
+def in_loops(value: Any, realize: Any) -> Any:
+    """Write an expression of a block in terms of the loops around it."""
+    variables = [axis.var for axis in realize.block.iter_vars]
+    return substituted(value, variables, realize.iter_values)
+
+
+def deciding_loop(value: Any, loops: Sequence[Any]) -> int:
+    """Return the place of the innermost loop that an expression depends on, -1 if it is none."""
+    used = {variable.__chandle__() for variable in undefined_vars(value)}
+    places = [at for at, loop in enumerate(loops) if loop.loop_var.__chandle__() in used]
+    return max(places, default=-1)
+
+
+def analyzer_within(loops: Sequence[Any]) -> Any:
+    """Return an analyzer that knows the bounds of loops."""
+    analyzer = sym.Analyzer()
+    for loop in loops:
+        analyzer.bind(loop.loop_var, tvm.ir.Range.from_min_extent(loop.min, loop.extent))
+    return analyzer
+
+
+# --- rebuilt -------------------------------------------------------------------------------------
+
+
+def with_root_body(function: Any, body: Any) -> Any:
+    """Return a function with another body of its root block."""
+    realize = function.body
+    return function.with_body(with_block_body(realize, body))
+
+
+def with_block_body(realize: Any, body: Any, predicate: Any = None) -> Any:
+    """Return a realized block with another body, and another predicate if one is given."""
+    block = realize.block
+    made = s_tir.SBlock(
+        block.iter_vars,
+        block.reads,
+        block.writes,
+        block.name_hint,
+        body,
+        block.init,
+        block.alloc_buffers,
+        block.match_buffers,
+        block.annotations,
+    )
+    holds = realize.predicate if predicate is None else predicate
+    return s_tir.SBlockRealize(realize.iter_values, holds, made)
+
+
+def with_loop_body(loop: Any, body: Any) -> Any:
+    """Return a loop with another body."""
+    return tirx.For(
+        loop.loop_var,
+        loop.min,
+        loop.extent,
+        loop.kind,
+        body,
+        loop.thread_binding,
+        loop.annotations,
+        loop.step,
+    )
+
+
+def in_nest(loops: Sequence[Any], innermost: Any) -> Any:
+    """Return loops around another statement."""
+    for loop in reversed(loops):
+        innermost = with_loop_body(loop, innermost)
+    return innermost

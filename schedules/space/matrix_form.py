@@ -37,6 +37,9 @@ class MatrixForm:
         found = find_contraction(sch.get(block))
         assert found is not None
         self._axes = found
+        tile, rows = sketch.tile, found.extent(Role.ROW)
+        uneven = rows % tile.rows > 0 or found.extent(Role.COLUMN) % tile.columns > 0
+        self._reads_over_edge = uneven and sketch.gather is Pack.NEVER
 
     def _inline_layouts(self) -> None:
         """Read through the producers that only move elements."""
@@ -52,9 +55,10 @@ class MatrixForm:
         self._pack = self._gather = None
         if self._sketch.pack is not Pack.NEVER:
             self._pack = sch.reindex(block, ("read", self._axes.columns.read))
-        if self._sketch.gather is not Pack.NEVER:
+        if self._sketch.gather is not Pack.NEVER or self._reads_over_edge:
             self._gather = sch.reindex(block, ("read", self._axes.rows.read))
-        copies = [copy for copy in (self._pack, self._gather) if copy is not None]
+        stays = None if self._reads_over_edge else self._gather
+        copies = [copy for copy in (self._pack, stays) if copy is not None]
         for producer in producers:
             readers = [sch.get(reader) for reader in sch.get_consumers(producer)]
             if all(any(reader.same_as(sch.get(copy)) for copy in copies) for reader in readers):
@@ -132,7 +136,8 @@ class MatrixForm:
         if not (odd_rows or odd_columns or odd_sum):
             return
         batched = len(self._axes.places(Role.BATCH)) > 0
-        sch.pad_einsum(block, [1] * batched + [tile.rows, tile.columns, step])
+        sums = len(sch.get(block).iter_vars) - batched - 2
+        sch.pad_einsum(block, [1] * batched + [tile.rows, tile.columns] + [step] * sums)
         if odd_columns or odd_sum:
             self._pack = self._padded_copy(self._axes.columns.read)
         if odd_rows or odd_sum:
@@ -140,6 +145,10 @@ class MatrixForm:
         if odd_rows or odd_columns:
             [crop] = sch.get_consumers(block)
             sch.compute_inline(crop)
+        if self._reads_over_edge:
+            # Rows outside are zeros by a condition, which `edge_tiles` takes from all other tiles.
+            sch.compute_inline(self._gather)
+            self._gather = None
 
     def _padded_copy(self, read: int) -> Any:
         """The block that makes a padded operand, from the operand's source directly."""

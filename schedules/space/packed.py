@@ -50,9 +50,9 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         )
         sums, products = _count_sums(sch)
         # Each contraction multiplies the number of designs, and so does each sum by TVM's rules.
-        most = _MOST_DESIGNS ** (1 / products)
-        few = chosen[:: ceil(len(chosen) / most)]
         untouched = [sch] if sums == 1 else []
+        most = _MOST_DESIGNS ** (1 / products) - len(untouched)
+        few = chosen[:: ceil(len(chosen) / most)]
         packed = applicable(sch, few, lambda design, sketch: _schedule(design, block, sketch))
         return [*untouched, *packed] or [sch]
 

@@ -18,7 +18,7 @@ _TILES = 3
 _DOT_TILES = 5
 _DOT_TILES_BESIDE = 2
 """Of vectors, where AMX has tiles of its own."""
-# How much slower a tile that divides the output may be before padded copies take its place.
+# How much slower a tile that divides the output may be before others take its place.
 _WORTH_PADDING = 1.3
 
 
@@ -70,12 +70,21 @@ def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
     padded = register_tiles(unit, lanes, rows, columns)
     limit = _WORTH_PADDING * cycles(padded[0], rows, columns)
     good = [tile for tile in whole if cycles(tile, rows, columns) <= limit][:_TILES]
+    best = padded[0]
+    if best in good:
+        uneven = []
+    elif good:
+        uneven = [Sketch(tile=best, gather=Pack.NEVER, pack=Pack.AT_ONCE)]
+    else:
+        uneven = [
+            Sketch(tile=tile, gather=Pack.NEVER, pack=pack)
+            for tile in padded[:_TILES]
+            for pack in (Pack.AT_ONCE, Pack.BY_TASK)
+        ]
     gathered = [
-        Sketch(tile=tile, gather=Pack.AT_ONCE, pack=pack)
-        for tile in (padded[:1] if good else padded[:_TILES])
-        for pack in (Pack.AT_ONCE, Pack.BY_TASK)
+        Sketch(tile=best, gather=Pack.AT_ONCE, pack=pack) for pack in (Pack.AT_ONCE, Pack.BY_TASK)
     ]
-    return _in_place(contraction, good) + gathered
+    return _in_place(contraction, good) + uneven + gathered
 
 
 def packed_ahead(found: Sequence[Sketch], *, rows: bool, columns: bool) -> list[Sketch]:

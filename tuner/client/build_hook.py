@@ -13,8 +13,8 @@ from typing import Any
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from schedules.trace import build_context
-from schedules.zero_terms import skip_zero_terms
+from schedules.rewrites import rewritten
+from schedules.trace import build_context, build_target
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,9 @@ def _build(mod: Any, target: Any = None, pipeline: Any = "default") -> Any:
     if database is not None and database.__chandle__() in _scopes:
         mod = apply_database(mod, target)
         chosen = target or tvm.target.Target.current()
-        with build_context(chosen and tvm.target.Target(chosen)):
+        if chosen is not None:
+            target = build_target(tvm.target.Target(chosen))
+        with build_context(target):
             return _original(mod, target, pipeline)
     return _original(mod, target, pipeline)
 
@@ -107,4 +109,4 @@ def _scheduled(name: Any, function: Any, target: Any) -> Any:
         applied = tvm.relax.transform.MetaScheduleApplyDatabase()(tvm.IRModule({name: function}))
     if "tirx.is_scheduled" not in (applied[name].attrs or {}):
         return None
-    return skip_zero_terms(applied[name])
+    return rewritten(applied[name])

@@ -11,7 +11,7 @@ from schedules.canonical import objects
 from schedules.detect import native_target
 from schedules.ir import module_of, workload_from_call, workload_from_ir
 from schedules.operators import find_operator
-from schedules.zero_terms import skip_zero_terms
+from schedules.rewrites.zero_terms import skip_zero_terms
 from tests.programs import ir_json
 from tests.unit.schedules.test_prepack import samples
 

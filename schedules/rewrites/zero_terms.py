@@ -16,16 +16,21 @@ from functools import reduce
 from typing import Any
 
 import tvm
-from tvm import s_tir, sym, tirx
-from tvm.tirx.analysis import undefined_vars
+from tvm import s_tir, tirx
 
-from schedules.nests import nests_of, only_block
+from schedules.nests import (
+    analyzer_within,
+    conjuncts,
+    deciding_loop,
+    in_loops,
+    is_conditional,
+    nests_of,
+    only_block,
+    with_loop_body,
+    with_root_body,
+)
 from schedules.space.stage import SCHEDULED, TILED
 
-VERSION = 1
-"""Changes when generated code does; part of the environment of a measurement."""
-
-_IF_THEN_ELSE = "prim.if_then_else"
 _Bounds = tuple[int, int | None, int | None]
 """An axis of a padded buffer, and from where, or up to where, it holds more than zeros."""
 
@@ -58,33 +63,21 @@ def skip_zero_terms(function: Any) -> Any:
     body, _ = _walk(root.body, _Place(), padded)
     if body.same_as(root.body):
         return function
-    block = s_tir.SBlock(
-        root.iter_vars,
-        root.reads,
-        root.writes,
-        root.name_hint,
-        body,
-        root.init,
-        root.alloc_buffers,
-        root.match_buffers,
-        root.annotations,
-    )
-    realize = s_tir.SBlockRealize(function.body.iter_values, function.body.predicate, block)
-    return function.with_body(realize)
+    return with_root_body(function, body)
 
 
 def _padded_buffers(function: Any) -> Iterator[tuple[int, list[_Bounds]]]:
     """Find the buffers that a block of their own pads with zeros, by their handles."""
     for block in filter(None, map(only_block, nests_of(function))):
         store = block.body
-        value = getattr(store, "value", None)
         if (
             isinstance(store, tirx.BufferStore)
-            and isinstance(value, tvm.ir.Call)
-            and getattr(value.op, "name", "") == _IF_THEN_ELSE
-            and _is_zero(value.args[2])
+            and is_conditional(store.value)
+            and _is_zero(store.value.args[2])
         ):
-            bounds = list(_bounds(value.args[0], list(store.indices)))
+            indices = list(store.indices)
+            parts = conjuncts(store.value.args[0])
+            bounds = [bound for part in parts for bound in _bounds(part, indices)]
             if bounds:
                 yield store.buffer.__chandle__(), bounds
 
@@ -94,11 +87,7 @@ def _is_zero(value: Any) -> bool:
 
 
 def _bounds(condition: Any, indices: Sequence[Any]) -> Iterator[_Bounds]:
-    """Read what a condition says of single axes; parts that say something else are left out."""
-    if isinstance(condition, tirx.And):
-        yield from _bounds(condition.a, indices)
-        yield from _bounds(condition.b, indices)
-        return
+    """Read what a condition says of a single axis, if it does."""
     sides = (getattr(condition, "a", None), getattr(condition, "b", None))
     for axis, index in enumerate(indices):
         for place, (side, other) in enumerate((sides, sides[::-1])):
@@ -125,28 +114,23 @@ def _walk(
         if own:
             body = tirx.IfThenElse(reduce(tirx.And, own), body, None)
         same = body.same_as(statement.body)
-        return (statement if same else _with_body(statement, body)), conditions
+        return (statement if same else with_loop_body(statement, body)), conditions
     if isinstance(statement, tirx.SeqStmt):
         inside = _Place(loops=place.loops, shared=len(place.loops))
         parts = [_walk(part, inside, padded)[0] for part in statement.seq]
         same = all(part.same_as(before) for part, before in zip(parts, statement.seq, strict=True))
         return (statement if same else tirx.SeqStmt(parts)), {}
+    if isinstance(statement, tirx.IfThenElse) and statement.else_case is not None:
+        # The sums of a tile, without conditions of their own and with them.
+        inside = _Place(loops=place.loops, shared=len(place.loops))
+        whole = _walk(statement.then_case, inside, padded)[0]
+        same = whole.same_as(statement.then_case)
+        return (
+            statement if same else tirx.IfThenElse(statement.condition, whole, statement.else_case)
+        ), {}
     if isinstance(statement, s_tir.SBlockRealize):
         return statement, _conditions(statement, place, padded)
     return statement, {}
-
-
-def _with_body(loop: Any, body: Any) -> Any:
-    return tirx.For(
-        loop.loop_var,
-        loop.min,
-        loop.extent,
-        loop.kind,
-        body,
-        loop.thread_binding,
-        loop.annotations,
-        loop.step,
-    )
 
 
 def _conditions(
@@ -156,14 +140,12 @@ def _conditions(
     block = realize.block
     if block.init is not None or block.annotations.get(SCHEDULED) != TILED:
         return {}
-    analyzer = sym.Analyzer()
-    for loop in place.loops:
-        analyzer.bind(loop.loop_var, tvm.ir.Range.from_min_extent(loop.min, loop.extent))
+    analyzer = analyzer_within(place.loops)
     found: dict[int, list[Any]] = {}
     for load in _factors(block.body):
         for axis, start, end in padded.get(load.source.__chandle__(), ()):
-            index = analyzer.simplify(_in_loops(load.indices[axis], realize))
-            depth = _deciding_loop(index, place.loops)
+            index = analyzer.simplify(in_loops(load.indices[axis], realize))
+            depth = deciding_loop(index, place.loops)
             if depth < place.shared or place.loops[depth].kind != tirx.ForKind.SERIAL:
                 continue
             condition = index < end if start is None else index >= start
@@ -187,17 +169,3 @@ def _factors(statement: Any) -> list[Any]:
         elif isinstance(factor, tvm.ir.TensorLoad):
             found.append(factor)
     return found
-
-
-def _in_loops(index: Any, realize: Any) -> Any:
-    """Write an index of a block in terms of the loops around it."""
-    variables = [axis.var for axis in realize.block.iter_vars]
-    [written] = tirx.IndexMap(variables, [index], None).map_indices(list(realize.iter_values))
-    return written
-
-
-def _deciding_loop(index: Any, loops: Sequence[Any]) -> int:
-    """Return the place of the innermost loop that an index depends on, -1 if there is none."""
-    used = {variable.__chandle__() for variable in undefined_vars(index)}
-    places = [at for at, loop in enumerate(loops) if loop.loop_var.__chandle__() in used]
-    return max(places, default=-1)

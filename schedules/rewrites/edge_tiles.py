@@ -1,0 +1,154 @@
+"""Freeing the tiles that lie inside a matrix from the conditions of those at its edge.
+
+Where a register tile does not divide a matrix, the last ones hang over its edge, so the loads and
+stores of every tile ask whether they are inside. One condition around a tile's sums, that of its
+last row, chooses between the sums without conditions and the sums as they were, and one around
+its stores asks for its last column too. They are put in when a scheduled program is compiled, as
+they depend on what the samples of a trace have become, and are no part of the trace. The results
+are the same.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from tvm import tirx
+
+from schedules.nests import (
+    analyzer_within,
+    conjuncts,
+    in_loops,
+    in_nest,
+    is_conditional,
+    only_realize,
+    substituted,
+    with_block_body,
+    with_loop_body,
+    with_root_body,
+)
+from schedules.space.stage import SCHEDULED, TILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bound:
+    """A condition, by its handle, and what makes it hold for all of a tile."""
+
+    condition: int
+    guard: Any
+
+
+def free_whole_tiles(function: Any) -> Any:
+    """Let tiles that lie inside a matrix run without conditions.
+
+    Parameters
+    ----------
+    function : tvm.tirx.PrimFunc
+        A scheduled program.
+
+    Returns
+    -------
+    tvm.tirx.PrimFunc
+        The same object where no tile has conditions.
+    """
+    body = function.body.block.body
+    freed = _walk(body, ())
+    return function if freed.same_as(body) else with_root_body(function, freed)
+
+
+def _walk(statement: Any, loops: tuple[Any, ...]) -> Any:
+    if isinstance(statement, tirx.For):
+        # Threads of a GPU may have to meet inside.
+        if statement.kind == tirx.ForKind.THREAD_BINDING:
+            return statement
+        body = _walk(statement.body, (*loops, statement))
+        return statement if body.same_as(statement.body) else with_loop_body(statement, body)
+    if not isinstance(statement, tirx.SeqStmt):
+        return statement
+    step = _chosen if loops and _is_tile(statement) else _walk
+    parts = [step(part, loops) for part in statement.seq]
+    same = all(part.same_as(before) for part, before in zip(parts, statement.seq, strict=True))
+    return statement if same else tirx.SeqStmt(parts)
+
+
+def _is_tile(sequence: Any) -> bool:
+    """Whether statements start the sums of one tile, take them, and write them back."""
+    blocks = [realize and realize.block for _, realize in map(only_realize, sequence.seq)]
+    return all(block is not None for block in blocks) and any(
+        block.annotations.get(SCHEDULED) == TILED for block in blocks
+    )
+
+
+def _chosen(nest: Any, loops: Sequence[Any]) -> Any:
+    """Return a nest beside itself without conditions, the same object if it has none."""
+    bounds = list(_bounds(nest, loops))
+    if not bounds:
+        return nest
+    guard = reduce(tirx.And, [bound.guard for bound in bounds])
+    whole = _without(nest, {bound.condition for bound in bounds})
+    return tirx.IfThenElse(guard, whole, nest)
+
+
+def _bounds(nest: Any, outer: Sequence[Any]) -> Iterator[_Bound]:
+    """Find the conditions of a nest that hold for all of it if they hold for its last element."""
+    inner, realize = only_realize(nest)
+    analyzer = analyzer_within([*outer, *inner])
+    conditions = [
+        *((part, part) for part in conjuncts(realize.predicate)),
+        *((part, in_loops(part, realize)) for part in _guards_of_loads(realize.block.body)),
+    ]
+    for condition, placed in conditions:
+        if not isinstance(placed, tirx.LT):
+            continue
+        last = substituted(
+            placed.a,
+            [loop.loop_var for loop in inner],
+            [loop.min + loop.extent - 1 for loop in inner],
+        )
+        guard = analyzer.simplify(last < placed.b)
+        depends = not isinstance(guard, tirx.IntImm)
+        if depends and analyzer.can_prove(placed.a <= last):
+            yield _Bound(condition=condition.__chandle__(), guard=guard)
+
+
+def _guards_of_loads(statement: Any) -> Iterator[Any]:
+    """Yield the parts of the conditions on the factors of what a block adds to its sum."""
+    value = getattr(statement, "value", None)
+    pending = [value.b] if isinstance(value, tirx.Add) else []
+    while pending:
+        factor = pending.pop()
+        if isinstance(factor, tirx.Mul):
+            pending += [factor.a, factor.b]
+        elif isinstance(factor, tirx.Cast):
+            pending.append(factor.value)
+        elif is_conditional(factor):
+            yield from conjuncts(factor.args[0])
+
+
+def _without(nest: Any, dropped: set[int]) -> Any:
+    """Return a nest without conditions that are known to hold."""
+    loops, realize = only_realize(nest)
+    predicate = _left(realize.predicate, dropped)
+    body = realize.block.body
+    if isinstance(body, tirx.BufferStore):
+        value = _value_without(body.value, dropped)
+        if not value.same_as(body.value):
+            body = tirx.BufferStore(body.buffer, value, body.indices)
+    return in_nest(loops, with_block_body(realize, body, predicate))
+
+
+def _left(condition: Any, dropped: set[int]) -> Any:
+    left = [part for part in conjuncts(condition) if part.__chandle__() not in dropped]
+    return reduce(tirx.And, left) if left else tirx.const(True, "bool")
+
+
+def _value_without(value: Any, dropped: set[int]) -> Any:
+    if isinstance(value, tirx.Add | tirx.Mul):
+        return type(value)(_value_without(value.a, dropped), _value_without(value.b, dropped))
+    if isinstance(value, tirx.Cast):
+        return tirx.Cast(value.ty.dtype, _value_without(value.value, dropped))
+    if not is_conditional(value):
+        return value
+    condition, inside, outside = value.args
+    left = [part for part in conjuncts(condition) if part.__chandle__() not in dropped]
+    return tirx.if_then_else(reduce(tirx.And, left), inside, outside) if left else inside
