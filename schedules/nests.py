@@ -34,6 +34,12 @@ def only_block(nest: Any) -> Any:
     return realize and realize.block
 
 
+def steps_of(loop: Any) -> int:
+    """Return how many iterations a loop from zero has, 0 where that is not a constant."""
+    known = isinstance(loop.extent, tirx.IntImm) and isinstance(loop.min, tirx.IntImm)
+    return int(loop.extent) if known and int(loop.min) == 0 else 0
+
+
 def conjuncts(condition: Any) -> Iterator[Any]:
     """Yield the parts of a condition that hold together."""
     if isinstance(condition, tirx.And):
@@ -81,14 +87,15 @@ def analyzer_within(loops: Sequence[Any]) -> Any:
 # --- rebuilt -------------------------------------------------------------------------------------
 
 
-def with_root_body(function: Any, body: Any) -> Any:
-    """Return a function with another body of its root block."""
-    realize = function.body
-    return function.with_body(with_block_body(realize, body))
+def with_root_body(function: Any, body: Any, buffers: Sequence[Any] = ()) -> Any:
+    """Return a function with another body of its root block, and more buffers in it."""
+    return function.with_body(with_block_body(function.body, body, buffers=buffers))
 
 
-def with_block_body(realize: Any, body: Any, predicate: Any = None) -> Any:
-    """Return a realized block with another body, and another predicate if one is given."""
+def with_block_body(
+    realize: Any, body: Any, predicate: Any = None, buffers: Sequence[Any] = ()
+) -> Any:
+    """Return a realized block with another body, predicate if one is given, and more buffers."""
     block = realize.block
     made = s_tir.SBlock(
         block.iter_vars,
@@ -97,7 +104,7 @@ def with_block_body(realize: Any, body: Any, predicate: Any = None) -> Any:
         block.name_hint,
         body,
         block.init,
-        block.alloc_buffers,
+        [*block.alloc_buffers, *buffers],
         block.match_buffers,
         block.annotations,
     )

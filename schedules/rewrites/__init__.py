@@ -7,12 +7,18 @@ from typing import Any
 
 from schedules.rewrites.edge_tiles import free_whole_tiles
 from schedules.rewrites.quotients import share_reciprocals
+from schedules.rewrites.vector_sums import sum_in_lanes
+from schedules.rewrites.vector_tails import end_in_vectors
 from schedules.rewrites.zero_terms import skip_zero_terms
 
 VERSION = 2
 """Changes when generated code does; part of the environment of a measurement."""
 
+_REWRITES = (free_whole_tiles, skip_zero_terms, share_reciprocals, sum_in_lanes, end_in_vectors)
+
 
 def rewritten(function: Any) -> Any:
     """Rewrite a scheduled function; the same object if there is nothing to do, as for GPUs."""
-    return share_reciprocals(skip_zero_terms(free_whole_tiles(function)))
+    for rewrite in _REWRITES:
+        function = rewrite(function)
+    return function

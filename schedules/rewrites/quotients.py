@@ -18,6 +18,7 @@ from schedules import vector_math
 from schedules.nests import (
     deciding_loop,
     in_loops,
+    steps_of,
     with_block_body,
     with_loop_body,
     with_root_body,
@@ -91,4 +92,4 @@ def _stays(divisor: Any, realize: Any, loops: Sequence[Any]) -> bool:
     if str(divisor.expr_ty()) not in _DTYPES:
         return False
     inside = loops[deciding_loop(in_loops(divisor, realize), loops) + 1 :]
-    return prod(int(loop.extent) for loop in inside) >= _LEAST_QUOTIENTS
+    return prod(map(steps_of, inside)) >= _LEAST_QUOTIENTS

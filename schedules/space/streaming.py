@@ -5,6 +5,7 @@ One rule schedules a whole program without contractions, at its last block:
 - cheap elementwise stages are inlined; what is left of the others runs row by row, so that a row
   stays in the first cache between the passes over it;
 - a sum or maximum along contiguous memory is taken in vector lanes, then in fewer and fewer lanes;
+  where no lanes divide it, it stays one loop, which `schedules.rewrites.vector_sums` takes apart;
 - a reduction across contiguous memory (columns, windows of channels) keeps its lanes as they lie,
   and its sums in registers;
 - few long reductions are cut into chunks whose partial results are computed in parallel.
@@ -20,6 +21,7 @@ from typing import Any
 
 from tvm.s_tir import ScheduleError
 
+from schedules.rewrites.vector_sums import LEAST_TERMS
 from schedules.space.lanes import float32_lanes
 from schedules.space.moves import (
     choice,
@@ -149,7 +151,8 @@ class _Scheduler:
         row = schedule.fuse(*spatial) if len(spatial) > 1 else spatial[0]
         work = sum(prod(item.extents) for item in blocks)
         within = None
-        if len(stages) < len(blocks) + len(reductions):
+        few_terms = min(item.terms for item in reductions) < LEAST_TERMS
+        if few_terms and len(stages) < len(blocks) + len(reductions):
             # A sum without lanes waits for itself: several rows in turn do not.
             together = divisor(int(schedule.get(row).extent), _ROWS_TOGETHER)
             row, within = schedule.split(row, [None, together])
@@ -217,7 +220,8 @@ class _Scheduler:
             (size for size in divisors(least[0]) if size <= 2 * self._lanes),
             key=lambda size: (all(count % size == 0 for count in least), _fit(size, self._lanes)),
         )
-        if base < _LAST_LANES or any(count % base for count in least):
+        uneven = min(least) >= LEAST_TERMS and base % self._lanes > 0
+        if uneven or base < _LAST_LANES or any(count % base for count in least):
             return [(block, 0)]
         times = [
             count

@@ -72,6 +72,8 @@ def run(schedule: Any, arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
 CATALOGUE: list[tuple[str, dict[str, int], str]] = [
     ("softmax", {"m": 48, "n": 512}, "float32"),
     ("softmax", {"m": 5, "n": 997}, "float32"),
+    ("softmax", {"m": 1000, "n": 17}, "float32"),
+    ("softmax", {"m": 131, "n": 77}, "float32"),
     ("softmax", {"m": 64, "n": 192}, "bfloat16"),
     ("layer_norm", {"m": 33, "n": 77}, "float32"),
     ("rms_norm", {"m": 128, "n": 256}, "float16"),

@@ -1,0 +1,63 @@
+"""What the rewrites that make vectors of scalar loops share."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from schedules.canonical import objects
+from schedules.nests import analyzer_within, deciding_loop, is_conditional, substituted
+
+LANES = 16
+"""Of a vector; the compiler makes several of it where registers are shorter."""
+
+
+def lies_along(expression: Any, loops: Sequence[Any], place: int) -> bool:
+    """Whether vectors can hold an expression in a loop's iterations, side by side in memory.
+
+    Parameters
+    ----------
+    expression : tvm.ir.Expr
+        In terms of loops.
+    loops : sequence of tvm.tirx.For
+        All that it may depend on.
+    place : int
+        Of the loop among them.
+    """
+    nodes = list(objects(expression))
+    return not any(map(is_conditional, nodes)) and all(
+        _steps_along(node.indices, loops, place, steps=(0, 1))
+        for node in nodes
+        if isinstance(node, tvm.ir.TensorLoad)
+    )
+
+
+def stores_along(store: Any, loops: Sequence[Any], place: int) -> bool:
+    """Whether a store's indices, in terms of loops, move by one element in each iteration."""
+    return _steps_along(store, loops, place, steps=(1,))
+
+
+def _steps_along(
+    indices: Sequence[Any], loops: Sequence[Any], place: int, *, steps: Sequence[int]
+) -> bool:
+    *upper, last = indices
+    loop = loops[place]
+    if any(deciding_loop(index, [loop]) == 0 for index in upper):
+        return False
+    moved = substituted(last, [loop.loop_var], [loop.loop_var + 1]) - last
+    analyzer = analyzer_within(loops)
+    return any(analyzer.can_prove_equal(moved, step) for step in steps)
+
+
+def repeated(extent: int, body: Callable[[Any], Any], kind: Any = tirx.ForKind.SERIAL) -> Any:
+    """Return a loop over a statement that is made of its variable."""
+    variable = tirx.Var("step", "int32")
+    return tirx.For(variable, 0, extent, kind, body(variable))
+
+
+def in_vector(lanes: int, body: Callable[[Any], Any]) -> Any:
+    """Return a statement for all lanes of a vector at once."""
+    if lanes == 1:
+        return body(tirx.const(0, "int32"))
+    return repeated(lanes, body, tirx.ForKind.VECTORIZED)

@@ -1,0 +1,123 @@
+"""Ending rows of odd lengths with a vector too.
+
+The compiler makes vectors of a loop over a row and takes what is left number by number: of a row of
+77 exponentials, 13. One more vector that ends where the row ends computes some of them a second
+time, which does no harm where a loop does not read what it writes. TVM may give two buffers of its
+own one memory if one is made of the other, element by element; between those the last vector
+is as short as what is left.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from schedules import vector_math
+from schedules.canonical import objects
+from schedules.nests import (
+    deciding_loop,
+    in_loops,
+    only_realize,
+    steps_of,
+    substituted,
+    with_loop_body,
+    with_root_body,
+)
+from schedules.rewrites.lanes import LANES, in_vector, lies_along, repeated, stores_along
+
+_NO_ALIAS = "tirx.noalias"
+"""Attribute of a function whose parameters never share memory."""
+
+
+def end_in_vectors(function: Any) -> Any:
+    """Let loops over rows that vectors do not divide end with a vector.
+
+    Parameters
+    ----------
+    function : tvm.tirx.PrimFunc
+        A scheduled program.
+
+    Returns
+    -------
+    tvm.tirx.PrimFunc
+        The same object where there is none, and for TVM's own default.
+    """
+    if vector_math.is_compiler_default():
+        return function
+    body = function.body.block.body
+    apart = bool((function.attrs or {}).get(_NO_ALIAS, False))
+    ended = _walk(body, (), function.params if apart else ())
+    return function if ended.same_as(body) else with_root_body(function, ended)
+
+
+def _walk(statement: Any, loops: tuple[Any, ...], apart: Sequence[Any]) -> Any:
+    if isinstance(statement, tirx.SeqStmt):
+        parts = [_walk(part, loops, apart) for part in statement.seq]
+        same = all(part.same_as(before) for part, before in zip(parts, statement.seq, strict=True))
+        return statement if same else tirx.SeqStmt(parts)
+    # Each thread of a GPU has few elements.
+    if not isinstance(statement, tirx.For) or statement.kind == tirx.ForKind.THREAD_BINDING:
+        return statement
+    [loop, *inner], realize = only_realize(statement)
+    if not inner and realize is not None and _is_uneven(loop, realize, loops):
+        statements = tirx.SeqStmt(list(_in_vectors(loop, realize, apart)))
+        predicate = realize.predicate
+        always = isinstance(predicate, tirx.IntImm)
+        return statements if always else tirx.IfThenElse(predicate, statements, None)
+    body = _walk(statement.body, (*loops, statement), apart)
+    return statement if body.same_as(statement.body) else with_loop_body(statement, body)
+
+
+def _is_uneven(loop: Any, realize: Any, outer: Sequence[Any]) -> bool:
+    """Whether a loop writes side by side what does not fill vectors, and does not read it."""
+    block, extent = realize.block, steps_of(loop)
+    store = block.body
+    spatial = all(int(axis.iter_type) == tirx.IterVar.DataPar for axis in block.iter_vars)
+    if (
+        loop.kind != tirx.ForKind.SERIAL
+        or extent < LANES
+        or extent % LANES == 0
+        or not spatial
+        or not isinstance(store, tirx.BufferStore)
+        or deciding_loop(realize.predicate, [loop]) == 0
+    ):
+        return False
+    loops, place = [*outer, loop], len(outer)
+    return (
+        not any(read.same_as(store.buffer) for read in _read_by(store))
+        and stores_along([in_loops(index, realize) for index in store.indices], loops, place)
+        and lies_along(in_loops(store.value, realize), loops, place)
+    )
+
+
+def _read_by(store: Any) -> list[Any]:
+    return [node.source for node in objects(store.value) if isinstance(node, tvm.ir.TensorLoad)]
+
+
+def _in_vectors(loop: Any, realize: Any, apart: Sequence[Any]) -> Iterator[Any]:
+    """Yield the stores of whole vectors, and of the one at the end.
+
+    Buffers that are `apart` share their memory with no other.
+    """
+    store, extent = realize.block.body, int(loop.extent)
+
+    def stored(at: Any) -> Any:
+        value, *indices = (
+            substituted(in_loops(part, realize), [loop.loop_var], [at])
+            for part in (store.value, *store.indices)
+        )
+        return tirx.BufferStore(store.buffer, value, indices)
+
+    yield repeated(
+        extent // LANES, lambda step: in_vector(LANES, lambda lane: stored(step * LANES + lane))
+    )
+    may_share = not _is_among(store.buffer, apart) and any(
+        not _is_among(buffer, apart) for buffer in _read_by(store)
+    )
+    start = extent // LANES * LANES if may_share else extent - LANES
+    yield in_vector(extent - start, lambda lane: stored(start + lane))
+
+
+def _is_among(buffer: Any, others: Sequence[Any]) -> bool:
+    return any(buffer.same_as(other) for other in others)
