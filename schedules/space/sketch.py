@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -136,7 +137,8 @@ def dot_sketches(contraction: Contraction, unit: VectorUnit, dots: Sequence[Dot]
         else:
             assert isinstance(dot, VectorDot)
             free = replace(unit, registers=unit.registers - dot.registers)
-            ranked = register_tiles(free, LANES, rows, columns)
+            beside = partial(_dot_cycles, dot=dot, rows=rows, columns=columns)
+            ranked = sorted(register_tiles(free, LANES, rows, columns), key=beside)
             tiles = [tile for tile in ranked if tile.lanes == LANES][:most]
         found += [
             Sketch(tile=tile, gather=gather, pack=pack, dot=dot)
@@ -148,6 +150,13 @@ def dot_sketches(contraction: Contraction, unit: VectorUnit, dots: Sequence[Dot]
             )
         ]
     return found
+
+
+def _dot_cycles(tile: RegisterTile, *, dot: VectorDot, rows: int, columns: int) -> float:
+    """Estimate the cycles of one step over the whole matrix, with what unsigned operands take."""
+    flips_and_offset = tile.vectors + 1 if dot.is_unsigned else 0
+    share = 1 + flips_and_offset / (tile.rows * tile.vectors)
+    return cycles(tile, rows, columns) * share
 
 
 def matrix_tiles(rows: int, columns: int) -> list[RegisterTile]:
