@@ -1,14 +1,17 @@
 """The measuring host with real programs, among them some that crash, hang or lie."""
 
+import multiprocessing
 import os
 import signal
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from schedules.detect import native_target
 from schedules.ir import workload_from_call, workload_from_ir
 from schedules.operators import find_operator
 from schedules.prepack import AHEAD
@@ -42,6 +45,8 @@ PARALLEL = (
     '["Parallel",["l2"],[],[]]],[]]'
 )
 
+MATMUL = find_operator("batch_matmul").call({"b": 1, "n": 64, "m": 64, "k": 64})
+
 
 @pytest.fixture(scope="module")
 def measurer():
@@ -56,9 +61,7 @@ def target(measurer):
 
 @pytest.fixture(scope="module")
 def matmul():
-    return workload_from_call(
-        find_operator("batch_matmul").call({"b": 1, "n": 64, "m": 64, "k": 64})
-    )
+    return workload_from_call(MATMUL)
 
 
 def candidate(trace: str) -> Candidate:
@@ -129,20 +132,22 @@ def test_a_hopeless_candidate_is_given_up_with_a_bound(measurer, target, matmul)
 
 
 def test_equal_code_is_measured_once_and_the_second_result_says_so(measurer, target, matmul):
-    # Only looks at the loops, so it compiles to what the default does.
+    # Neither changes anything, so both compile to the same; the default does not, as it is built
+    # without what tuned code has.
     idle = candidate(PARALLEL.replace(',["Parallel",["l2"],[],[]]', ""))
+    idler = candidate('[[["GetSBlock",[],["batch_matmul","main"],["b0"]]],[]]')
     # Other code, and no faster. Twice as fast, as on two cores, it would leave the others with a
     # bound, which a later batch does not take for a result.
     unrolled = candidate(PARALLEL.replace('["Parallel",["l2"]', '["Unroll",["l3"]'))
-    first, second, other = measured(measurer, matmul, target, default_candidate(), idle, unrolled)
+    first, second, other = measured(measurer, matmul, target, idle, idler, unrolled)
     assert first.duplicate_of is other.duplicate_of is None
-    assert second.duplicate_of == default_candidate().trace_id
+    assert second.duplicate_of == idle.trace_id
     assert second.run_secs == first.run_secs
     assert second.build_secs != first.build_secs
     # In a later batch too; but whoever asks for a candidate again gets it measured again.
-    [later] = measured(measurer, matmul, target, idle)
-    assert later.duplicate_of == default_candidate().trace_id
-    [again] = measured(measurer, matmul, target, default_candidate())
+    [later] = measured(measurer, matmul, target, idler)
+    assert later.duplicate_of == idle.trace_id
+    [again] = measured(measurer, matmul, target, idle)
     assert again.duplicate_of is None
 
 
@@ -160,8 +165,8 @@ def states_of(pids: set[str]) -> set[str]:
     return {Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1][1] for pid in pids}
 
 
-def test_finalists_stand_still_while_another_is_timed(measurer, target, matmul, monkeypatch):
-    """Threads that look for work would take the cores from the one whose turn it is."""
+def states_beside_runs() -> list[set[str]]:
+    """Measure two finalists in this process; return how the other ones are at each repeat."""
     seen: list[set[str]] = []
     bench = Bench(builders=2, deadlines=Deadlines())
     before = children()
@@ -173,15 +178,24 @@ def test_finalists_stand_still_while_another_is_timed(measurer, target, matmul, 
         seen.append(states_of(others))
         run(entry, *arguments, **options)
 
-    monkeypatch.setattr(Entry, "run", looked)
     batch = MeasureBatch(
-        workload=matmul,
-        target=target,
+        workload=workload_from_call(MATMUL),
+        target=native_target(),
         candidates=(default_candidate(), candidate(PARALLEL)),
         purpose=Purpose.FINAL,
     )
-    results = list(bench.measure(batch, seed=1))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Entry, "run", looked)
+        results = list(bench.measure(batch, seed=1))
     assert all(item.result.failure is None for item in results)
+    return seen
+
+
+def test_finalists_stand_still_while_another_is_timed():
+    """Threads that look for work would take the cores from the one whose turn it is."""
+    # In a new process: children of one in which TVM has started threads would wait for them.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        seen = process.submit(states_beside_runs).result()
     assert len(seen) >= 2 * timing.FINAL_ROUNDS_AT_LEAST
     assert set.union(*seen) == {"T"}
 
