@@ -3,7 +3,7 @@
 Imports TVM, whose statements cannot be changed: what holds a new part is made anew.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tvm
@@ -85,6 +85,38 @@ def analyzer_within(loops: Sequence[Any]) -> Any:
 
 
 # --- rebuilt -------------------------------------------------------------------------------------
+
+Change = Callable[[Any, tuple[Any, ...]], Any]
+"""Takes a statement and the loops around it; returns what is to stand there, or None to go on
+inside it."""
+
+
+def changed(function: Any, change: Change) -> Any:
+    """Return a function with other statements in its root block, the same object if none is other.
+
+    Loops over the threads of a GPU stay as they are.
+    """
+    body = function.body.block.body
+    found = _changed(body, (), change)
+    return function if found.same_as(body) else with_root_body(function, found)
+
+
+def _changed(statement: Any, loops: tuple[Any, ...], change: Change) -> Any:
+    found = change(statement, loops)
+    if found is not None:
+        return found
+    if isinstance(statement, tirx.SeqStmt):
+        return with_parts(statement, [_changed(part, loops, change) for part in statement.seq])
+    if isinstance(statement, tirx.For) and statement.kind != tirx.ForKind.THREAD_BINDING:
+        body = _changed(statement.body, (*loops, statement), change)
+        return statement if body.same_as(statement.body) else with_loop_body(statement, body)
+    return statement
+
+
+def with_parts(sequence: Any, parts: Sequence[Any]) -> Any:
+    """Return statements in place of those of a sequence, the same object if all are the same."""
+    same = all(part.same_as(before) for part, before in zip(parts, sequence.seq, strict=True))
+    return sequence if same else tirx.SeqStmt([*parts])
 
 
 def with_root_body(function: Any, body: Any, buffers: Sequence[Any] = ()) -> Any:

@@ -17,6 +17,7 @@ from tvm import tirx
 
 from schedules.nests import (
     analyzer_within,
+    changed,
     conjuncts,
     in_loops,
     in_nest,
@@ -24,8 +25,7 @@ from schedules.nests import (
     only_realize,
     substituted,
     with_block_body,
-    with_loop_body,
-    with_root_body,
+    with_parts,
 )
 from schedules.space.stage import SCHEDULED, TILED
 
@@ -51,24 +51,13 @@ def free_whole_tiles(function: Any) -> Any:
     tvm.tirx.PrimFunc
         The same object where no tile has conditions.
     """
-    body = function.body.block.body
-    freed = _walk(body, ())
-    return function if freed.same_as(body) else with_root_body(function, freed)
+    return changed(function, _freed)
 
 
-def _walk(statement: Any, loops: tuple[Any, ...]) -> Any:
-    if isinstance(statement, tirx.For):
-        # Threads of a GPU may have to meet inside.
-        if statement.kind == tirx.ForKind.THREAD_BINDING:
-            return statement
-        body = _walk(statement.body, (*loops, statement))
-        return statement if body.same_as(statement.body) else with_loop_body(statement, body)
-    if not isinstance(statement, tirx.SeqStmt):
-        return statement
-    step = _chosen if loops and _is_tile(statement) else _walk
-    parts = [step(part, loops) for part in statement.seq]
-    same = all(part.same_as(before) for part, before in zip(parts, statement.seq, strict=True))
-    return statement if same else tirx.SeqStmt(parts)
+def _freed(statement: Any, loops: tuple[Any, ...]) -> Any:
+    if not loops or not isinstance(statement, tirx.SeqStmt) or not _is_tile(statement):
+        return None
+    return with_parts(statement, [_chosen(nest, loops) for nest in statement.seq])
 
 
 def _is_tile(sequence: Any) -> bool:

@@ -13,6 +13,16 @@ LANES = 16
 """Of a vector; the compiler makes several of it where registers are shorter."""
 
 
+def reads(expression: Any, buffer: Any) -> bool:
+    """Whether an expression loads from a buffer."""
+    return any(read.same_as(buffer) for read in buffers_read_by(expression))
+
+
+def buffers_read_by(expression: Any) -> list[Any]:
+    """Return the buffers that an expression loads from, as often as it does."""
+    return [node.source for node in objects(expression) if isinstance(node, tvm.ir.TensorLoad)]
+
+
 def lies_along(expression: Any, loops: Sequence[Any], place: int) -> bool:
     """Whether vectors can hold an expression in a loop's iterations, side by side in memory.
 

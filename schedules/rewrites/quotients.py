@@ -15,14 +15,7 @@ import tvm
 from tvm import tirx
 
 from schedules import vector_math
-from schedules.nests import (
-    deciding_loop,
-    in_loops,
-    steps_of,
-    with_block_body,
-    with_loop_body,
-    with_root_body,
-)
+from schedules.nests import changed, deciding_loop, in_loops, steps_of, with_block_body
 
 _DTYPES = ("float32", "float64")
 _LEAST_QUOTIENTS = 16
@@ -44,25 +37,13 @@ def share_reciprocals(function: Any) -> Any:
     """
     if vector_math.is_compiler_default():
         return function
-    body = function.body.block.body
-    shared = _walk(body, ())
-    return function if shared.same_as(body) else with_root_body(function, shared)
+    return changed(function, _with_products)
 
 
-def _walk(statement: Any, loops: tuple[Any, ...]) -> Any:
-    if isinstance(statement, tirx.For):
-        # Each thread of a GPU has few elements.
-        if statement.kind == tirx.ForKind.THREAD_BINDING:
-            return statement
-        body = _walk(statement.body, (*loops, statement))
-        return statement if body.same_as(statement.body) else with_loop_body(statement, body)
-    if isinstance(statement, tirx.SeqStmt):
-        parts = [_walk(part, loops) for part in statement.seq]
-        same = all(part.same_as(before) for part, before in zip(parts, statement.seq, strict=True))
-        return statement if same else tirx.SeqStmt(parts)
+def _with_products(statement: Any, loops: tuple[Any, ...]) -> Any:
     store = getattr(getattr(statement, "block", None), "body", None)
     if not isinstance(store, tirx.BufferStore):
-        return statement
+        return None
     value = _shared(store.value, statement, loops)
     if value.same_as(store.value):
         return statement

@@ -15,16 +15,16 @@ from tvm import tirx
 
 from schedules import vector_math
 from schedules.nests import (
+    changed,
     deciding_loop,
     in_loops,
     in_nest,
     only_realize,
     steps_of,
     substituted,
-    with_loop_body,
     with_root_body,
 )
-from schedules.rewrites.lanes import LANES, in_vector, lies_along, repeated
+from schedules.rewrites.lanes import LANES, in_vector, lies_along, reads, repeated
 
 LEAST_TERMS = 32
 """Below which folding lanes takes longer than the sum."""
@@ -77,42 +77,35 @@ def sum_in_lanes(function: Any) -> Any:
     if vector_math.is_compiler_default():
         return function
     partials: list[Any] = []
-    body = function.body.block.body
-    summed = _walk(body, (), partials)
-    return with_root_body(function, summed, partials) if partials else function
 
-
-def _walk(statement: Any, loops: tuple[Any, ...], partials: list[Any]) -> Any:
-    if isinstance(statement, tirx.SeqStmt):
-        parts = [_walk(part, loops, partials) for part in statement.seq]
-        same = all(part.same_as(before) for part, before in zip(parts, statement.seq, strict=True))
-        return statement if same else tirx.SeqStmt(parts)
-    # Each thread of a GPU has few terms.
-    if not isinstance(statement, tirx.For) or statement.kind == tirx.ForKind.THREAD_BINDING:
-        return statement
-    found = _sum_in(statement, loops)
-    if found is not None:
+    def in_lanes(statement: Any, loops: tuple[Any, ...]) -> Any:
+        found = _sum_in(statement, loops)
+        if found is None:
+            return None
         partials.append(_partial(found, len(partials)))
-        statements = tirx.SeqStmt(list(_in_lanes(found, partials[-1])))
+        summed = tirx.SeqStmt(list(_in_lanes(found, partials[-1])))
         if not isinstance(found.condition, tirx.IntImm):
-            statements = tirx.IfThenElse(found.condition, statements, None)
-        return in_nest(found.inner, statements)
-    body = _walk(statement.body, (*loops, statement), partials)
-    return statement if body.same_as(statement.body) else with_loop_body(statement, body)
+            summed = tirx.IfThenElse(found.condition, summed, None)
+        return in_nest(found.inner, summed)
+
+    summed = changed(function, in_lanes)
+    return with_root_body(summed, summed.body.block.body, partials) if partials else function
 
 
 def _sum_in(loop: Any, outer: Sequence[Any]) -> _Sum | None:
     """Recognise a loop over the terms of a sum that lie side by side."""
+    if not isinstance(loop, tirx.For) or loop.kind != tirx.ForKind.SERIAL:
+        return None
     [_, *inner], realize = only_realize(loop)
-    serial = loop.kind == tirx.ForKind.SERIAL and steps_of(loop) >= LEAST_TERMS
-    if not serial or realize is None or any(one.kind != tirx.ForKind.UNROLLED for one in inner):
+    few = steps_of(loop) < LEAST_TERMS
+    if few or realize is None or any(one.kind != tirx.ForKind.UNROLLED for one in inner):
         return None
     store = realize.block.body
     conditional = deciding_loop(realize.predicate, [loop]) == 0
     if realize.block.init is not None or conditional or not isinstance(store, tirx.BufferStore):
         return None
     parts = _combined(store)
-    if parts is None:
+    if parts is None or reads(parts[1], store.buffer):
         return None
     loops = [*outer, loop, *inner]
     total, term = (in_loops(part, realize) for part in parts)

@@ -10,21 +10,19 @@ is as short as what is left.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import tvm
 from tvm import tirx
 
 from schedules import vector_math
-from schedules.canonical import objects
-from schedules.nests import (
-    deciding_loop,
-    in_loops,
-    only_realize,
-    steps_of,
-    substituted,
-    with_loop_body,
-    with_root_body,
+from schedules.nests import changed, deciding_loop, in_loops, only_realize, steps_of, substituted
+from schedules.rewrites.lanes import (
+    LANES,
+    buffers_read_by,
+    in_vector,
+    lies_along,
+    reads,
+    repeated,
+    stores_along,
 )
-from schedules.rewrites.lanes import LANES, in_vector, lies_along, repeated, stores_along
 
 _NO_ALIAS = "tirx.noalias"
 """Attribute of a function whose parameters never share memory."""
@@ -45,28 +43,20 @@ def end_in_vectors(function: Any) -> Any:
     """
     if vector_math.is_compiler_default():
         return function
-    body = function.body.block.body
-    apart = bool((function.attrs or {}).get(_NO_ALIAS, False))
-    ended = _walk(body, (), function.params if apart else ())
-    return function if ended.same_as(body) else with_root_body(function, ended)
+    share_nothing = bool((function.attrs or {}).get(_NO_ALIAS, False))
+    apart = function.params if share_nothing else ()
 
+    def ended(statement: Any, loops: tuple[Any, ...]) -> Any:
+        if not isinstance(statement, tirx.For):
+            return None
+        [loop, *inner], realize = only_realize(statement)
+        if inner or realize is None or not _is_uneven(loop, realize, loops):
+            return None
+        stores = tirx.SeqStmt(list(_in_vectors(loop, realize, apart)))
+        always = isinstance(realize.predicate, tirx.IntImm)
+        return stores if always else tirx.IfThenElse(realize.predicate, stores, None)
 
-def _walk(statement: Any, loops: tuple[Any, ...], apart: Sequence[Any]) -> Any:
-    if isinstance(statement, tirx.SeqStmt):
-        parts = [_walk(part, loops, apart) for part in statement.seq]
-        same = all(part.same_as(before) for part, before in zip(parts, statement.seq, strict=True))
-        return statement if same else tirx.SeqStmt(parts)
-    # Each thread of a GPU has few elements.
-    if not isinstance(statement, tirx.For) or statement.kind == tirx.ForKind.THREAD_BINDING:
-        return statement
-    [loop, *inner], realize = only_realize(statement)
-    if not inner and realize is not None and _is_uneven(loop, realize, loops):
-        statements = tirx.SeqStmt(list(_in_vectors(loop, realize, apart)))
-        predicate = realize.predicate
-        always = isinstance(predicate, tirx.IntImm)
-        return statements if always else tirx.IfThenElse(predicate, statements, None)
-    body = _walk(statement.body, (*loops, statement), apart)
-    return statement if body.same_as(statement.body) else with_loop_body(statement, body)
+    return changed(function, ended)
 
 
 def _is_uneven(loop: Any, realize: Any, outer: Sequence[Any]) -> bool:
@@ -85,14 +75,10 @@ def _is_uneven(loop: Any, realize: Any, outer: Sequence[Any]) -> bool:
         return False
     loops, place = [*outer, loop], len(outer)
     return (
-        not any(read.same_as(store.buffer) for read in _read_by(store))
+        not reads(store.value, store.buffer)
         and stores_along([in_loops(index, realize) for index in store.indices], loops, place)
         and lies_along(in_loops(store.value, realize), loops, place)
     )
-
-
-def _read_by(store: Any) -> list[Any]:
-    return [node.source for node in objects(store.value) if isinstance(node, tvm.ir.TensorLoad)]
 
 
 def _in_vectors(loop: Any, realize: Any, apart: Sequence[Any]) -> Iterator[Any]:
@@ -113,7 +99,7 @@ def _in_vectors(loop: Any, realize: Any, apart: Sequence[Any]) -> Iterator[Any]:
         extent // LANES, lambda step: in_vector(LANES, lambda lane: stored(step * LANES + lane))
     )
     may_share = not _is_among(store.buffer, apart) and any(
-        not _is_among(buffer, apart) for buffer in _read_by(store)
+        not _is_among(buffer, apart) for buffer in buffers_read_by(store.value)
     )
     start = extent // LANES * LANES if may_share else extent - LANES
     yield in_vector(extent - start, lambda lane: stored(start + lane))

@@ -27,6 +27,7 @@ from schedules.nests import (
     nests_of,
     only_block,
     with_loop_body,
+    with_parts,
     with_root_body,
 )
 from schedules.space.stage import SCHEDULED, TILED
@@ -117,9 +118,7 @@ def _walk(
         return (statement if same else with_loop_body(statement, body)), conditions
     if isinstance(statement, tirx.SeqStmt):
         inside = _Place(loops=place.loops, shared=len(place.loops))
-        parts = [_walk(part, inside, padded)[0] for part in statement.seq]
-        same = all(part.same_as(before) for part, before in zip(parts, statement.seq, strict=True))
-        return (statement if same else tirx.SeqStmt(parts)), {}
+        return with_parts(statement, [_walk(part, inside, padded)[0] for part in statement.seq]), {}
     if isinstance(statement, tirx.IfThenElse) and statement.else_case is not None:
         # The sums of a tile, without conditions of their own and with them.
         inside = _Place(loops=place.loops, shared=len(place.loops))
