@@ -54,6 +54,21 @@ def is_conditional(value: Any) -> bool:
     return isinstance(value, tvm.ir.Call) and getattr(value.op, "name", "") == _IF_THEN_ELSE
 
 
+def factors_of(statement: Any) -> list[Any]:
+    """Return the factors of what a block adds to its sum, without casts, if it adds anything."""
+    value = getattr(statement, "value", None)
+    pending, found = [value.b] if isinstance(value, tirx.Add) else [], []
+    while pending:
+        factor = pending.pop()
+        if isinstance(factor, tirx.Mul):
+            pending += [factor.a, factor.b]
+        elif isinstance(factor, tirx.Cast):
+            pending.append(factor.value)
+        else:
+            found.append(factor)
+    return found
+
+
 # --- in terms of loops ---------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ Imports TVM.
 
 from typing import Any
 
+from schedules import vector_math
 from schedules.rewrites.edge_tiles import free_whole_tiles
 from schedules.rewrites.quotients import share_reciprocals
 from schedules.rewrites.vector_sums import sum_in_lanes
@@ -18,7 +19,15 @@ _REWRITES = (free_whole_tiles, skip_zero_terms, share_reciprocals, sum_in_lanes,
 
 
 def rewritten(function: Any) -> Any:
-    """Rewrite a scheduled function; the same object if there is nothing to do, as for GPUs."""
+    """Rewrite a scheduled function.
+
+    Returns
+    -------
+    tvm.tirx.PrimFunc
+        The same object if there is nothing to do, as for GPUs, and for TVM's own default.
+    """
+    if vector_math.is_compiler_default():
+        return function
     for rewrite in _REWRITES:
         function = rewrite(function)
     return function

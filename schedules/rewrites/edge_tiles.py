@@ -19,6 +19,7 @@ from schedules.nests import (
     analyzer_within,
     changed,
     conjuncts,
+    factors_of,
     in_loops,
     in_nest,
     is_conditional,
@@ -102,15 +103,8 @@ def _bounds(nest: Any, outer: Sequence[Any]) -> Iterator[_Bound]:
 
 def _guards_of_loads(statement: Any) -> Iterator[Any]:
     """Yield the parts of the conditions on the factors of what a block adds to its sum."""
-    value = getattr(statement, "value", None)
-    pending = [value.b] if isinstance(value, tirx.Add) else []
-    while pending:
-        factor = pending.pop()
-        if isinstance(factor, tirx.Mul):
-            pending += [factor.a, factor.b]
-        elif isinstance(factor, tirx.Cast):
-            pending.append(factor.value)
-        elif is_conditional(factor):
+    for factor in factors_of(statement):
+        if is_conditional(factor):
             yield from conjuncts(factor.args[0])
 
 

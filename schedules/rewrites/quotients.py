@@ -14,7 +14,6 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from schedules import vector_math
 from schedules.nests import changed, deciding_loop, in_loops, steps_of, with_block_body
 
 _DTYPES = ("float32", "float64")
@@ -33,10 +32,8 @@ def share_reciprocals(function: Any) -> Any:
     Returns
     -------
     tvm.tirx.PrimFunc
-        The same object where no divisor stays the same for long, and for TVM's own default.
+        The same object where no divisor stays the same for long.
     """
-    if vector_math.is_compiler_default():
-        return function
     return changed(function, _with_products)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from schedules import vector_math
 from schedules.nests import (
     changed,
     deciding_loop,
@@ -72,10 +71,8 @@ def sum_in_lanes(function: Any) -> Any:
     Returns
     -------
     tvm.tirx.PrimFunc
-        The same object where there is none, and for TVM's own default.
+        The same object where there is none.
     """
-    if vector_math.is_compiler_default():
-        return function
     partials: list[Any] = []
 
     def in_lanes(statement: Any, loops: tuple[Any, ...]) -> Any:
@@ -174,8 +171,8 @@ def _in_lanes(found: _Sum, partial: Any) -> Iterator[Any]:
     while whole > 1:
         whole //= 2
         yield _folded(whole, partial, combine)
-    total = tirx.BufferLoad(found.total.source, [*found.total.indices])
-    yield tirx.BufferStore(found.total.source, operation(total, partial[0]), [*found.total.indices])
+    total = found.total
+    yield tirx.BufferStore(total.source, operation(total, partial[0]), [*total.indices])
 
 
 def _vectors(width: int, start: int, end: int, body: Callable[[Any, Any], Any]) -> Iterator[Any]:

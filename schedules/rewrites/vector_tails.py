@@ -12,7 +12,6 @@ from typing import Any
 
 from tvm import tirx
 
-from schedules import vector_math
 from schedules.nests import changed, deciding_loop, in_loops, only_realize, steps_of, substituted
 from schedules.rewrites.lanes import (
     LANES,
@@ -39,10 +38,8 @@ def end_in_vectors(function: Any) -> Any:
     Returns
     -------
     tvm.tirx.PrimFunc
-        The same object where there is none, and for TVM's own default.
+        The same object where there is none.
     """
-    if vector_math.is_compiler_default():
-        return function
     share_nothing = bool((function.attrs or {}).get(_NO_ALIAS, False))
     apart = function.params if share_nothing else ()
 

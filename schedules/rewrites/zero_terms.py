@@ -22,6 +22,7 @@ from schedules.nests import (
     analyzer_within,
     conjuncts,
     deciding_loop,
+    factors_of,
     in_loops,
     is_conditional,
     nests_of,
@@ -141,7 +142,9 @@ def _conditions(
         return {}
     analyzer = analyzer_within(place.loops)
     found: dict[int, list[Any]] = {}
-    for load in _factors(block.body):
+    # Each makes what the block adds to its sum zero where it is zero.
+    loads = [part for part in factors_of(block.body) if isinstance(part, tvm.ir.TensorLoad)]
+    for load in loads:
         for axis, start, end in padded.get(load.source.__chandle__(), ()):
             index = analyzer.simplify(in_loops(load.indices[axis], realize))
             depth = deciding_loop(index, place.loops)
@@ -150,21 +153,4 @@ def _conditions(
             condition = index < end if start is None else index >= start
             if not analyzer.can_prove(condition):
                 found.setdefault(depth, []).append(condition)
-    return found
-
-
-def _factors(statement: Any) -> list[Any]:
-    """Return the loads of which each makes what a block adds to its sum zero where it is zero."""
-    value = getattr(statement, "value", None)
-    if not isinstance(value, tirx.Add):
-        return []
-    pending, found = [value.b], []
-    while pending:
-        factor = pending.pop()
-        if isinstance(factor, tirx.Mul):
-            pending += [factor.a, factor.b]
-        elif isinstance(factor, tirx.Cast):
-            pending.append(factor.value)
-        elif isinstance(factor, tvm.ir.TensorLoad):
-            found.append(factor)
     return found
