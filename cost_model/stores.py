@@ -1,10 +1,11 @@
 """Pooling: from a matrix with one row per buffer store to one row per program.
 
-TVM extracts a row for every buffer store, and programs have different numbers of them. Three views
-are kept: amounts added up over all stores, the share of the work under each loop annotation, and
-every column of the dominant store. The dominant store, with the most operations and iterations, is
-where a program spends its time and where a schedule makes the difference; averages over stores
-would blur its tiling with that of initialisations and copies, whose cost the totals keep.
+TVM extracts a row for every buffer store, and programs have different numbers of them. Four views
+are kept: amounts added up over all stores, the share of the work under each loop annotation, the
+largest of all stores for what loops are and how they are annotated, and columns of the dominant
+store. The dominant store, with the most operations and iterations, is where a program spends its
+time and where a schedule makes the difference; averages over stores would blur its tiling with that
+of initialisations and copies, whose cost the totals keep.
 """
 
 from typing import Final
@@ -17,7 +18,10 @@ from cost_model.columns import (
     ARITHMETIC_COLUMNS,
     BUFFERS_PER_STORE,
     DOMINANT_COLUMNS,
+    LARGEST_COLUMNS,
+    SHARE_COLUMNS,
     STORE_COLUMNS,
+    TOTAL_COLUMNS,
     TRAFFIC,
 )
 
@@ -26,6 +30,7 @@ _Matrix = npt.NDArray[np.float64]
 _INDEX: Final = {name: index for index, name in enumerate(STORE_COLUMNS)}
 _ARITHMETIC: Final = [_INDEX[name] for name in ARITHMETIC_COLUMNS]
 _DOMINANT: Final = [_INDEX[name] for name in DOMINANT_COLUMNS]
+_LARGEST: Final = [_INDEX[name] for name in LARGEST_COLUMNS]
 _TRAFFIC: Final = np.array(
     [[_INDEX[f"buffer{slot}.{name}"] for slot in range(BUFFERS_PER_STORE)] for name in TRAFFIC]
 )
@@ -36,6 +41,7 @@ _ANNOTATED: Final = {
     "parallel": _INDEX["parallel.count"],
 }
 _EXPLICIT_UNROLL: Final = _INDEX["unroll.count"]
+_WIDTH: Final = sum(map(len, (TOTAL_COLUMNS, SHARE_COLUMNS, LARGEST_COLUMNS, DOMINANT_COLUMNS)))
 
 
 def pool(stores: _Matrix) -> _Matrix:
@@ -51,11 +57,11 @@ def pool(stores: _Matrix) -> _Matrix:
     Returns
     -------
     numpy.ndarray
-        float64, 1-D: values for ``TOTAL_COLUMNS``, ``SHARE_COLUMNS`` and ``DOMINANT_COLUMNS``, all
-        finite; zeros where there are no stores.
+        float64, 1-D: values for ``TOTAL_COLUMNS``, ``SHARE_COLUMNS``, ``LARGEST_COLUMNS`` and
+        ``DOMINANT_COLUMNS``, all finite; zeros where there are no stores.
     """
     if not len(stores):
-        return np.zeros(len(_ARITHMETIC) + len(TRAFFIC) + 2 + len(ANNOTATIONS) + len(_DOMINANT))
+        return np.zeros(_WIDTH)
     logs = np.nan_to_num(stores, nan=0.0, posinf=0.0, neginf=0.0)
     arithmetic = _amounts(logs[:, _ARITHMETIC])
     traffic = _amounts(logs[:, _TRAFFIC])
@@ -69,7 +75,11 @@ def pool(stores: _Matrix) -> _Matrix:
         float(len(stores)),
     ]
     shares = [_share(work, logs, annotation) for annotation in ANNOTATIONS]
-    return np.concatenate([np.log2(1.0 + np.array(totals)), shares, logs[work.argmax(), _DOMINANT]])
+    dominant = logs[work.argmax()]
+    largest = logs.max(axis=0)
+    return np.concatenate(
+        [np.log2(1.0 + np.array(totals)), shares, largest[_LARGEST], dominant[_DOMINANT]]
+    )
 
 
 def _amounts(logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -2,12 +2,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cost_model.columns import DOMINANT_COLUMNS, SHARE_COLUMNS, STORE_COLUMNS, TOTAL_COLUMNS
+from cost_model.columns import (
+    DOMINANT_COLUMNS,
+    LARGEST_COLUMNS,
+    SHARE_COLUMNS,
+    STORE_COLUMNS,
+    TOTAL_COLUMNS,
+)
 from cost_model.stores import pool
 
 POOLED_COLUMNS = (
     *(f"total.{name}" for name in TOTAL_COLUMNS),
     *(f"share.{name}" for name in SHARE_COLUMNS),
+    *(f"largest.{name}" for name in LARGEST_COLUMNS),
     *(f"dominant.{name}" for name in DOMINANT_COLUMNS),
 )
 
@@ -51,7 +58,17 @@ def test_amounts_add_up_over_stores_and_buffers() -> None:
 
 def test_the_dominant_store_is_the_one_with_the_most_work_in_any_order() -> None:
     assert pooled(UPDATE, COPY) == pooled(COPY, UPDATE)
-    assert pooled(COPY, UPDATE)["dominant.buffer0.bytes"] == pytest.approx(np.log2(1 + 300))
+    assert pooled(COPY, UPDATE)["dominant.arithmetic.float_mul"] == pytest.approx(np.log2(1 + 1000))
+
+
+def test_the_largest_of_all_stores_is_seen_beside_the_dominant_one() -> None:
+    tail = store(outer__extent=10, vectorize__extent=16)
+
+    columns = pooled(UPDATE, tail)
+
+    assert columns["dominant.vectorize.extent"] == 0
+    assert columns["largest.vectorize.extent"] == pytest.approx(np.log2(1 + 16))
+    assert columns["largest.outer.extent"] == pytest.approx(np.log2(1 + 1000))
 
 
 def test_shares_are_weighted_by_work() -> None:
@@ -75,13 +92,13 @@ def test_unrolling_counts_both_explicit_and_by_pragma() -> None:
 
 def test_values_that_are_not_finite_count_as_zero() -> None:
     broken = UPDATE.copy()
-    broken[STORE_COLUMNS.index("intensity.0")] = np.nan
+    broken[STORE_COLUMNS.index("allocation.bytes")] = np.nan
     broken[STORE_COLUMNS.index("buffer0.bytes")] = np.inf
 
     columns = pooled(broken)
 
     assert np.isfinite(list(columns.values())).all()
-    assert columns["dominant.intensity.0"] == 0.0
+    assert columns["dominant.allocation.bytes"] == 0.0
 
 
 def test_no_stores_are_zeros() -> None:
