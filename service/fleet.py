@@ -8,14 +8,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeVar
 
-from schedules.errors import NotFoundError
 from service.db.store import Store
 from service.db.values import Lease
 
 Fact = TypeVar("Fact")
 
 _REMEMBERED = 10_000
-_PAGE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +61,9 @@ class Fleet:
         known = self.known_target_id(worker_id)
         if known is not None:
             return known
-        cursor = None
-        while True:
-            page = self._store.workers(limit=_PAGE, cursor=cursor)
-            for worker in page.items:
-                if worker.worker_id == worker_id:
-                    self.registered(worker_id, worker.target.target_id)
-                    return worker.target.target_id
-            cursor = page.next_cursor
-            if cursor is None:
-                raise NotFoundError(f"there is no worker {worker_id!r}; register it again")
+        target_id = self._store.worker(worker_id).target.target_id
+        self.registered(worker_id, target_id)
+        return target_id
 
     def take_turn(self, worker_id: str) -> int:
         """Note that a worker asks for work; whichever of its requests came last has the turn."""

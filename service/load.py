@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from schedules.records import FailureKind
+from service.db.paging import all_items
 from service.db.queries import RecordFilter
 from service.db.store import Store
 from service.db.summary_values import GroupBy
@@ -73,14 +74,10 @@ class Load:
 
     def workers(self) -> Mapping[WorkerState, int]:
         """Count workers by state; a busy one holds exactly one lease."""
-        counted: Counter[WorkerState] = Counter(dict.fromkeys(WorkerState, 0))
-        cursor = None
-        while True:
-            page = self._store.workers(limit=_PAGE, cursor=cursor)
-            counted.update(worker.state for worker in page.items)
-            cursor = page.next_cursor
-            if cursor is None:
-                return dict(counted)
+        every = all_items(lambda cursor: self._store.workers(limit=_PAGE, cursor=cursor))
+        counted = Counter(dict.fromkeys(WorkerState, 0))
+        counted.update(worker.state for worker in every)
+        return counted
 
     def backlog(self) -> Mapping[str, int]:
         """Count the batches that wait for a worker, by the id of their target."""

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -107,3 +107,20 @@ def page(
         moment, *ids = (getattr(shown[-1], key.key) for key in keys)
         following = encode_cursor((moment, *ids))
     return Page(items=tuple(convert(shown)), next_cursor=following)
+
+
+def all_items(read: Callable[[str | None], Page[T]]) -> Iterator[T]:
+    """Go through a whole listing, with a transaction for each page.
+
+    Parameters
+    ----------
+    read : callable (str or None) -> Page
+        Reads the page at a cursor, the first one for None.
+    """
+    cursor: str | None = None
+    while True:
+        part = read(cursor)
+        yield from part.items
+        cursor = part.next_cursor
+        if cursor is None:
+            return

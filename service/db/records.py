@@ -14,7 +14,14 @@ from service.db.counts import count_records
 from service.db.engine import Repository, among, database_now, insert_new, locked, reading, writing
 from service.db.jobs import lock_owned_job
 from service.db.models import BatchRow, BestRow, ItemRow, RecordRow, TargetRow, WorkloadRow
-from service.db.paging import Position, check_limit, decode_cursor, encode_cursor, page
+from service.db.paging import (
+    Position,
+    all_items,
+    check_limit,
+    decode_cursor,
+    encode_cursor,
+    page,
+)
 from service.db.queries import RecordFilter
 from service.db.scan import EXAMINED, Scan
 from service.db.values import ItemState, Page
@@ -91,13 +98,7 @@ class Records(Repository):
         InputError
             The chunk or a naive time is no good.
         """
-        cursor: str | None = None
-        while True:
-            part = self.records(filters, limit=chunk, cursor=cursor)
-            yield from part.items
-            cursor = part.next_cursor
-            if cursor is None:
-                return
+        return all_items(lambda cursor: self.records(filters, limit=chunk, cursor=cursor))
 
     @reading
     def trials(
