@@ -111,14 +111,17 @@ def _search(
     given: Given,
     begun_secs: float,
 ) -> Given:
-    """Search for so many trials; give the best so far and the seconds after each of them."""
-    best: tuple[float, str] | None = None
-    early: str | None = None
-    best_secs: list[float | None] = []
+    """Search for so many trials.
+
+    Gives the seconds after each of them, and the incumbents: what was the fastest after a batch,
+    with the number of the trial that it was. For the first batch also that after `EARLY_TRIALS`.
+    """
+    best: tuple[float, int, str] | None = None
+    incumbents: list[tuple[int, str]] = []
     wall_secs: list[float] = []
     searching_secs = begun_secs
     started = time.perf_counter() - begun_secs
-    while (left := given["trials"] - len(best_secs)) > 0:
+    while (left := given["trials"] - len(wall_secs)) > 0:
         asked_at = time.perf_counter()
         candidates = strategy.ask(min(BATCH_SIZE, left))
         searching_secs += time.perf_counter() - asked_at
@@ -132,24 +135,19 @@ def _search(
         )
         trials = []
         for place, result in measurer.measure(batch):
-            secs = result.latency_secs
-            if secs is not None and (best is None or secs < best[0]):
-                best = (secs, candidates[place].trace)
-            best_secs.append(None if best is None else best[0])
-            if len(best_secs) == EARLY_TRIALS and best is not None:
-                early = best[1]
+            secs, trace = result.latency_secs, candidates[place].trace
             wall_secs.append(time.perf_counter() - started)
+            if secs is not None and (best is None or secs < best[0]):
+                best = (secs, len(wall_secs), trace)
+            if len(wall_secs) == EARLY_TRIALS and best is not None:
+                incumbents.append(best[1:])
             trials.append(Trial(candidate=candidates[place], result=result))
+        if best is not None and best[1:] not in incumbents:
+            incumbents.append(best[1:])
         told_at = time.perf_counter()
         strategy.tell(trials)
         searching_secs += time.perf_counter() - told_at
-    return {
-        "best_secs": best_secs,
-        "wall_secs": wall_secs,
-        "searching_secs": searching_secs,
-        "trace": None if best is None else best[1],
-        "early_trace": early,
-    }
+    return {"incumbents": incumbents, "wall_secs": wall_secs, "searching_secs": searching_secs}
 
 
 def _answers(workload: Workload, target: Target, given: Given) -> dict[str, str | None]:
