@@ -14,6 +14,11 @@ from schedules.runtimes import latency_interval
 from tuner.search.gain import gain_of_another_batch
 
 FINALISTS = 3
+"""So many of the fastest trials are re-measured in any case."""
+FINALISTS_AT_MOST = 8
+CLOSE = 1.1
+"""Trials that took up to so many times what the fastest did may be as fast: of many that are, the
+fastest is the one with the most luck."""
 
 
 def select_finalists(trials: Sequence[TuningRecord], stored: Best | None) -> list[Candidate]:
@@ -29,16 +34,14 @@ def select_finalists(trials: Sequence[TuningRecord], stored: Best | None) -> lis
     Returns
     -------
     list of Candidate
-        The compiler's default, the fastest distinct trials, and the stored best.
+        The compiler's default, the fastest trials of distinct code, and the stored best.
     """
-    fastest: dict[str, TuningRecord] = {}
-    for record in sorted(
-        (item for item in trials if item.result.latency_secs is not None),
-        key=lambda item: item.result.latency_secs or 0.0,
-    ):
-        fastest.setdefault(record.candidate.trace_id, record)
+    fastest = _fastest_codes(trials)
+    close_secs = CLOSE * min(map(_latency, fastest), default=0.0)
+    close = [record for record in fastest[:FINALISTS_AT_MOST] if _latency(record) <= close_secs]
     finalists = {
-        record.candidate.trace_id: record.candidate for record in list(fastest.values())[:FINALISTS]
+        record.candidate.trace_id: record.candidate
+        for record in fastest[: max(FINALISTS, len(close))]
     }
     default = default_candidate()
     if stored is not None and stored.trace_id not in finalists:
@@ -47,6 +50,16 @@ def select_finalists(trials: Sequence[TuningRecord], stored: Best | None) -> lis
         )
     finalists.pop(default.trace_id, None)
     return [default, *finalists.values()]
+
+
+def _fastest_codes(trials: Sequence[TuningRecord]) -> list[TuningRecord]:
+    """Return the fastest trial of each candidate, of those with equal code only one; sorted."""
+    fastest: dict[str, TuningRecord] = {}
+    timed = [record for record in trials if record.result.latency_secs is not None]
+    for record in sorted(timed, key=_latency):
+        code = record.result.duplicate_of or record.candidate.trace_id
+        fastest.setdefault(code, record)
+    return list(fastest.values())
 
 
 def choose_best(finals: Sequence[TuningRecord], trials: Sequence[TuningRecord] = ()) -> Best | None:

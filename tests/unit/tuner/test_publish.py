@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from schedules.records import Best, FailureKind, MeasureResult, Purpose, Tier, default_candidate
 from tests.records import candidate, record
-from tuner.publish import FINALISTS, choose_best, select_finalists
+from tuner.publish import FINALISTS, FINALISTS_AT_MOST, choose_best, select_finalists
 
 
 def final(measured, *run_secs, passed=True, failure=None):
@@ -24,6 +24,27 @@ def test_finalists_are_the_default_and_the_fastest_distinct_trials():
     assert finalists[0] == default_candidate()
     assert [item.trace_id for item in finalists[1:]] == [
         candidate(number).trace_id for number in range(FINALISTS)
+    ]
+
+
+def test_more_trials_are_finalists_where_they_may_be_as_fast():
+    near = [record(candidate(number), 1.0 + 0.01 * number) for number in range(5)]
+    far = [record(candidate(10 + number), 1.2 + number) for number in range(5)]
+    assert [item.trace_id for item in select_finalists(far + near, None)[1:]] == [
+        item.candidate.trace_id for item in near
+    ]
+    many = [record(candidate(number), 1.0) for number in range(40)]
+    assert len(select_finalists(many, None)) == 1 + FINALISTS_AT_MOST
+
+
+def test_of_trials_with_equal_code_one_is_a_finalist():
+    first = record(candidate(0), 1.0)
+    twin = record(candidate(1), 1.0)
+    twin = replace(twin, result=replace(twin.result, duplicate_of=first.candidate.trace_id))
+    other = record(candidate(2), 2.0)
+    assert [item.trace_id for item in select_finalists([first, twin, other], None)[1:]] == [
+        first.candidate.trace_id,
+        other.candidate.trace_id,
     ]
 
 
