@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -21,6 +22,9 @@ SPAN_SECS = 0.008
 PAUSE_SECS = 0.002
 """After so much rest it is looked at again: a hypervisor leaves a core that works where it is, and
 puts one that rested somewhere else."""
+FAR = 4.0
+"""Whoever takes over so many times what the fastest does has lost, calm or not: neighbours make a
+kernel twice as slow."""
 
 Wanted = Callable[[Mapping[int, Sequence[float]], Mapping[int, float]], Collection[int]]
 """Who needs another repeat, from the repeats that count and the seconds spent on them, by place."""
@@ -35,7 +39,7 @@ class _Repeat:
     looks: tuple[Look, Look]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Racer:
     entry: Entry
     calls: int
@@ -43,13 +47,19 @@ class _Racer:
     repeats: list[_Repeat] = field(default_factory=list)
     noise: Noise = Noise.CALM
 
+    @property
+    def fastest_secs(self) -> float:
+        """Its fastest repeat, whether it counts or not; infinite before there is one."""
+        return min((each.run_secs for each in self.repeats), default=inf)
+
 
 class Race:
     """Gives racers repeats, of which those count that nothing disturbed.
 
     Racers may come and go between rounds. What was timed between two looks of which one was not
     calm does not count; a disturbed machine is waited for. Once that has lost `patience_secs`,
-    everything counts.
+    everything counts. Of those that are over `FAR` times slower than the fastest everything counts
+    at once: a calm moment is too short for most of them.
 
     Parameters
     ----------
@@ -106,18 +116,21 @@ class Race:
         return needed
 
     def pause(self, secs: float) -> None:
-        """Wait for a machine that is slow although it looks calm."""
-        time.sleep(secs)
-        self._note(Noise.WAITED, self._racers.values())
+        """Wait for a machine that is slow although it looks calm, while there is patience."""
+        if self._patience_secs > 0:
+            time.sleep(secs)
+            self._lose(secs, Noise.WAITED, self._racers.values())
 
     def leave(self) -> list[Entry]:
         """Let those go who need no more, with what counts and how the machine was."""
         going = {racer.entry.place for racer in self._going()}
-        left = [self._racers.pop(place) for place in list(self._racers) if place not in going]
+        left = [racer for place, racer in self._racers.items() if place not in going]
         for racer in left:
             counted = self._counted(racer)
             racer.entry.run_secs = tuple(each.run_secs for each in counted)
             racer.entry.note({"noise": self._noise(racer), **_core_speed(counted)})
+        for racer in left:
+            del self._racers[racer.entry.place]
         return [racer.entry for racer in left]
 
     def _going(self) -> list[_Racer]:
@@ -134,9 +147,14 @@ class Race:
 
     def _counted(self, racer: _Racer) -> list[_Repeat]:
         """Return the repeats that count, by what is known now of the cores."""
-        if self._patience_secs <= 0:
+        if self._patience_secs <= 0 or self._is_far(racer):
             return racer.repeats
         return [each for each in racer.repeats if self._is_calm(each)]
+
+    def _is_far(self, racer: _Racer) -> bool:
+        """Whether a racer has lost, however the machine was while it was timed."""
+        fastest_secs = min((each.fastest_secs for each in self._racers.values()), default=inf)
+        return inf > racer.fastest_secs > FAR * fastest_secs
 
     def _is_calm(self, repeat: _Repeat) -> bool:
         return all(map(self._watch.is_calm, repeat.looks))
@@ -147,7 +165,7 @@ class Race:
 
     def _run_span(self, going: list[_Racer]) -> None:
         """Run the next of those who go on, for some time, and take them off the list."""
-        before = self._ready()
+        before = self._look() if self._is_far(going[0]) else self._ready()
         timed: list[tuple[_Racer, float, float]] = []
         spent_secs = 0.0
         while going and spent_secs < SPAN_SECS:
@@ -163,7 +181,8 @@ class Race:
             repeat = _Repeat(run_secs=run_secs, spent_secs=took_secs, looks=(before, after))
             racer.repeats.append(repeat)
         if not self._watch.is_calm(after):
-            self._lose(spent_secs, Noise.REPEATED, [racer for racer, _, _ in timed])
+            again = {racer: secs for racer, _, secs in timed if not self._is_far(racer)}
+            self._lose(sum(again.values()), Noise.REPEATED, again)
 
     def _ready(self) -> Look:
         """Wait for a calm machine while there is patience; return what was seen last."""
@@ -181,7 +200,7 @@ class Race:
         self._last, self._looked_at = self._watch.look(), time.monotonic()
         return self._last
 
-    def _lose(self, lost_secs: float, noise: Noise, racers: Sequence[_Racer]) -> None:
+    def _lose(self, lost_secs: float, noise: Noise, racers: Iterable[_Racer]) -> None:
         self._patience_secs -= lost_secs
         self._note(noise, racers)
 
