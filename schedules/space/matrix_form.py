@@ -69,12 +69,17 @@ class MatrixForm:
         self._take_epilogue()
 
     def _take_epilogue(self) -> None:
-        """Let the only consumer write back, if it has the output's axes in the same order."""
+        """Let the only consumer write back, if it has the output's axes in the same order.
+
+        One with other producers stays a stage: TVM moves a block only to where all of them are.
+        """
         sch = self._sch
         consumers = sch.get_consumers(self._back)
         if len(consumers) != 1:
             return
         [consumer] = consumers
+        if len(sch.get_producers(consumer)) > 1:
+            return
         if own_loops(sch, consumer) and follows(sch.get(consumer), sch.get(self._back)):
             sch.compute_inline(self._back)
             drop_unit_axes(sch, consumer)

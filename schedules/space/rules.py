@@ -61,6 +61,9 @@ class Rule(meta_schedule.schedule_rule.PyScheduleRule):
 class Where(meta_schedule.schedule_rule.PyScheduleRule):
     """A rule of TVM that applies only where a condition on the schedule holds.
 
+    Where it fails it does not apply either: TVM's tiling moves a block's consumer into its loops,
+    also one that has other producers, which its own primitive then refuses.
+
     Parameters
     ----------
     condition : callable (schedule) -> bool
@@ -80,7 +83,17 @@ class Where(meta_schedule.schedule_rule.PyScheduleRule):
 
     def apply(self, sch: Any, block: Any) -> list[Any]:
         """Apply the rule where the condition holds."""
-        return list(self._rule.apply(sch, block)) if self._condition(sch) else [sch]
+        if not self._condition(sch):
+            return [sch]
+        before = sch.copy()
+        try:
+            return list(self._rule.apply(sch, block))
+        except Exception as error:
+            _log.info(
+                "A rule of TVM fails for this program",
+                extra={"action": "rule_failed", "error": str(error)[-300:]},
+            )
+            return [before]
 
     def clone(self) -> Any:
         """Return an equal rule."""

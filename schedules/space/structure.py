@@ -6,6 +6,8 @@ from math import prod
 from typing import Any
 
 import tvm
+from tvm.tirx import FloorDiv, FloorMod
+from tvm_ffi import structural_equal
 
 from schedules.canonical import objects
 
@@ -176,9 +178,23 @@ def _has_unit_stride(index: Any, variable: Any) -> bool:
 def _is_reused(loads: list[Any], spatial: list[Any]) -> bool:
     """Whether some spatial iterator is not seen, or only through a division, in all loads."""
     return any(
-        not any(_moves_with(index, variable) for load in loads for index in load.indices)
+        not any(_moves_with(index, variable) for load in loads for index in _whole(load))
         for variable in spatial
     )
+
+
+def _whole(load: Any) -> Iterator[Any]:
+    """Yield what a load's indices go by: one that is divided, and its rest beside it, is whole."""
+    divisions = [
+        node for index in load.indices for node in objects(index) if isinstance(node, FloorDiv)
+    ]
+    for index in load.indices:
+        yield index
+        if isinstance(index, FloorMod) and any(
+            structural_equal(index.a, one.a) and structural_equal(index.b, one.b)
+            for one in divisions
+        ):
+            yield index.a
 
 
 def _moves_with(index: Any, variable: Any) -> bool:

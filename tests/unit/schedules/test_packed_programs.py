@@ -57,6 +57,12 @@ def two_products():
     return [a, b, d, product(product(a, b), d, "second")]
 
 
+def gated():
+    x, w, v = matrix("x", 24, 40), matrix("W", 40, 48), matrix("V", 40, 48)
+    gate, value = product(x, w, "gate"), product(x, v, "value")
+    return [x, w, v, te.compute((24, 48), lambda i, j: gate[i, j] * te.tanh(value[i, j]), "gated")]
+
+
 PROGRAMS = (
     transposed_operands,
     transposed_output,
@@ -65,6 +71,7 @@ PROGRAMS = (
     elementwise_before,
     softmax_after,
     two_products,
+    gated,
 )
 
 
@@ -91,8 +98,9 @@ def test_samples_compute_what_the_unscheduled_program_does(program):
         np.testing.assert_allclose(run(schedule.mod), expected, rtol=2e-4, atol=2e-4)
 
 
-def test_two_products_do_not_multiply_the_designs_without_bound():
-    module = tvm.IRModule({"main": te.create_prim_func(two_products())})
+@pytest.mark.parametrize("program", [two_products, gated], ids=lambda program: program.__name__)
+def test_two_products_do_not_multiply_the_designs_without_bound(program):
+    module = tvm.IRModule({"main": te.create_prim_func(program())})
     designs = context_of(module, NATIVE).generate_design_space()
     assert 1 < len(designs) <= 16
     assert all(is_packed(design) for design in designs)

@@ -181,6 +181,28 @@ def pooled() -> Program:
     return (x, y), (given,), windows.max((-1, -2))
 
 
+def group_norm() -> Program:
+    """Groups of channels, each normalised over two axes that lie together."""
+    shape, terms = (4, 6, 80), 480
+    x = te.placeholder(shape, name="x")
+
+    def summed(name: str, term: Callable[..., Any]) -> Any:
+        c, p = te.reduce_axis((0, 6), name="c"), te.reduce_axis((0, 80), name="p")
+        return te.compute((4,), lambda g: te.sum(term(g, c, p), axis=[c, p]), name=name)
+
+    total = summed("total", lambda g, c, p: x[g, c, p])
+    mean = te.compute((4,), lambda g: total[g] / terms, name="mean")
+    squares = summed("squares", lambda g, c, p: (x[g, c, p] - mean[g]) * (x[g, c, p] - mean[g]))
+    y = te.compute(
+        shape,
+        lambda g, c, p: (x[g, c, p] - mean[g]) * te.rsqrt(squares[g] / terms + 1e-5),
+        name="y",
+    )
+    given = np.random.default_rng(6).standard_normal(shape, dtype=np.float32)
+    centred = given - given.mean((1, 2), keepdims=True)
+    return (x, y), (given,), centred / np.sqrt(given.var((1, 2), keepdims=True) + 1e-5)
+
+
 def transposed() -> Program:
     x = te.placeholder((70, 50), name="x")
     y = te.compute((50, 70), lambda i, j: te.exp(x[j, i]), name="y")
@@ -188,7 +210,7 @@ def transposed() -> Program:
     return (x, y), (given,), np.exp(given.T)
 
 
-PROGRAMS = [columns, scores, middle, residual, pooled, transposed]
+PROGRAMS = [columns, scores, middle, residual, pooled, group_norm, transposed]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
