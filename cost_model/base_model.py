@@ -253,7 +253,14 @@ def _goals(dataset: Dataset) -> dict[str, Goal]:
     goals: dict[str, Goal] = {}
     timed = _timed(dataset)
     if not dataset.failed.all():
-        goals["speed"] = _speed(dataset)
+        speed = dataset.relative_speed()
+        goals["speed"] = _goal(
+            "speed",
+            {"objective": "reg:squarederror"},
+            # What is twice as fast weighs twice as much.
+            speed / speed[~dataset.failed].mean(),
+            label=dataset.log_speed(),
+        )
         goals["latency"] = _survival(dataset)
     if timed.sum() >= 2 * _CALIBRATION_ROWS:
         alphas = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
@@ -274,21 +281,11 @@ def _goals(dataset: Dataset) -> dict[str, Goal]:
 def _goal(
     part: str,
     objective: Mapping[str, object],
-    taught: npt.NDArray[np.bool_],
+    weight: npt.NDArray[np.bool_] | Vector,
     **labels: npt.NDArray[Any],
 ) -> Goal:
-    weight = taught.astype(np.float64)
-    return Goal(objective=objective, rounds=ROUNDS[part], labels={**labels, "weight": weight})
-
-
-def _speed(dataset: Dataset) -> Goal:
-    """Return the goal of relative speeds, where what is twice as fast weighs twice as much."""
-    speed = dataset.relative_speed()
-    return Goal(
-        objective={"objective": "reg:squarederror"},
-        rounds=ROUNDS["speed"],
-        labels={"label": dataset.log_speed(), "weight": speed / speed[~dataset.failed].mean()},
-    )
+    held = {**labels, "weight": weight.astype(np.float64)}
+    return Goal(objective=objective, rounds=ROUNDS[part], labels=held)
 
 
 def _timed(dataset: Dataset) -> npt.NDArray[np.bool_]:

@@ -104,6 +104,7 @@ def _runs(done: Checkpoint, scale: Scale, case: Case, seed: int) -> Runs:
         "space": scale.space,
         "seed": seed,
         "trials": scale.trials,
+        "early": EARLY_TRIALS,
         **known,
     }
 

@@ -85,8 +85,8 @@ def test_a_batch_that_nobody_told_of_is_found_by_polling(tmp_path: Path) -> None
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(server.lease, worker_id, 20)
             time.sleep(0.3)
-            # The server's own method, so that nobody is told.
-            server.services.events.batch_ready = lambda target_id: None  # type: ignore[method-assign]
+            events = server.services.events
+            events.batch_ready = lambda target_id: None  # type: ignore[method-assign]  # nobody told
             server.enqueue()
             assert answer.result(timeout=15).status_code == 200
 

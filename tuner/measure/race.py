@@ -14,7 +14,7 @@ from typing import Any
 
 from tuner.measure.entry import Entry
 from tuner.measure.noise import Noise
-from tuner.measure.timing import calls_per_repeat
+from tuner.measure.timing import calls_per_repeat, is_hopeless
 from tuner.measure.watch import Look, Watch
 
 SPAN_SECS = 0.008
@@ -22,9 +22,6 @@ SPAN_SECS = 0.008
 PAUSE_SECS = 0.002
 """After so much rest it is looked at again: a hypervisor leaves a core that works where it is, and
 puts one that rested somewhere else."""
-FAR = 4.0
-"""Whoever takes over so many times what the fastest does has lost, calm or not: neighbours make a
-kernel twice as slow."""
 
 Wanted = Callable[[Mapping[int, Sequence[float]], Mapping[int, float]], Collection[int]]
 """Who needs another repeat, from the repeats that count and the seconds spent on them, by place."""
@@ -58,8 +55,8 @@ class Race:
 
     Racers may come and go between rounds. What was timed between two looks of which one was not
     calm does not count; a disturbed machine is waited for. Once that has lost `patience_secs`,
-    everything counts. Of those that are over `FAR` times slower than the fastest everything counts
-    at once: a calm moment is too short for most of them.
+    everything counts. Of those that are hopeless beside the fastest everything counts at once: they
+    have lost, as neighbours make a kernel twice as slow, and a calm moment is too short for most.
 
     Parameters
     ----------
@@ -147,14 +144,16 @@ class Race:
 
     def _counted(self, racer: _Racer) -> list[_Repeat]:
         """Return the repeats that count, by what is known now of the cores."""
-        if self._patience_secs <= 0 or self._is_far(racer):
+        if self._patience_secs <= 0 or self._has_lost(racer):
             return racer.repeats
         return [each for each in racer.repeats if self._is_calm(each)]
 
-    def _is_far(self, racer: _Racer) -> bool:
+    def _has_lost(self, racer: _Racer) -> bool:
         """Whether a racer has lost, however the machine was while it was timed."""
-        fastest_secs = min((each.fastest_secs for each in self._racers.values()), default=inf)
-        return inf > racer.fastest_secs > FAR * fastest_secs
+        fastest_secs = min(each.fastest_secs for each in self._racers.values())
+        return bool(racer.repeats) and is_hopeless(
+            racer.fastest_secs, fastest_secs, waited_secs=0.0
+        )
 
     def _is_calm(self, repeat: _Repeat) -> bool:
         return all(map(self._watch.is_calm, repeat.looks))
@@ -165,7 +164,7 @@ class Race:
 
     def _run_span(self, going: list[_Racer]) -> None:
         """Run the next of those who go on, for some time, and take them off the list."""
-        before = self._look() if self._is_far(going[0]) else self._ready()
+        before = self._look() if self._has_lost(going[0]) else self._ready()
         timed: list[tuple[_Racer, float, float]] = []
         spent_secs = 0.0
         while going and spent_secs < SPAN_SECS:
@@ -181,7 +180,7 @@ class Race:
             repeat = _Repeat(run_secs=run_secs, spent_secs=took_secs, looks=(before, after))
             racer.repeats.append(repeat)
         if not self._watch.is_calm(after):
-            again = {racer: secs for racer, _, secs in timed if not self._is_far(racer)}
+            again = {racer: secs for racer, _, secs in timed if not self._has_lost(racer)}
             self._lose(sum(again.values()), Noise.REPEATED, again)
 
     def _ready(self) -> Look:

@@ -25,7 +25,8 @@ A final has repeats of at least `FINAL_REPEAT_SECS`. After `FINAL_ROUNDS_AT_LEAS
 is clearly slower than the fastest ends; the others go on until `FINAL_AGREEING` repeats agree and
 their interval is within `FINAL_NARROW`, or until `FINAL_ROUNDS` or `FINAL_SECS`. As long as none of
 them is within `SLOW_SPELL` of the fastest trial, the machine is slower than what is remembered of
-its cores can tell: they go on, with `SLOW_SPELL_PAUSE_SECS` between rounds.
+its cores can tell: they go on, with `SLOW_SPELL_PAUSE_SECS` between rounds while there is patience.
+Whoever is over `HOPELESS_AT_ONCE` times slower than the fastest needs no calm cores to lose.
 
 The cache is ``warm`` where nothing else is asked for: every timed call follows another one on the
 same buffers. A workload whose program has the attribute `CACHE_ATTRIBUTE` with the value ``cold``

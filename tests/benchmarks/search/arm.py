@@ -32,7 +32,6 @@ from tuner.search.points import Space
 from tuner.search.protocol import SearchStrategy, Trial
 from tuner.session import BATCH_SIZE
 
-EARLY_TRIALS = 8
 BOUND = FEATURE_NAMES.index("analysis.bound")
 
 Given = dict[str, Any]
@@ -114,7 +113,7 @@ def _search(
     """Search for so many trials.
 
     Gives the seconds after each of them, and the incumbents: what was the fastest after a batch,
-    with the number of the trial that it was. For the first batch also that after `EARLY_TRIALS`.
+    with the number of the trial that it was. For the first batch also that after ``early`` trials.
     """
     best: tuple[float, int, str] | None = None
     incumbents: list[tuple[int, str]] = []
@@ -139,7 +138,7 @@ def _search(
             wall_secs.append(time.perf_counter() - started)
             if secs is not None and (best is None or secs < best[0]):
                 best = (secs, len(wall_secs), trace)
-            if len(wall_secs) == EARLY_TRIALS and best is not None:
+            if len(wall_secs) == given["early"] and best is not None:
                 incumbents.append(best[1:])
             trials.append(Trial(candidate=candidates[place], result=result))
         if best is not None and best[1:] not in incumbents:

@@ -55,13 +55,13 @@ class Runner:
 
 def race_of(*secs: float, patience_secs: float, wanted: int = 3) -> tuple[Race, list[Runner]]:
     race = Race(
-        Restless(),  # type: ignore[arg-type]
+        Restless(),  # type: ignore[arg-type]  # in place of a machine
         patience_secs=patience_secs,
         wanted=lambda run_secs, _: [place for place in run_secs if len(run_secs[place]) < wanted],
     )
     runners = [Runner(place=place, secs=repeat(each)) for place, each in enumerate(secs)]
     for runner in runners:
-        race.add(runner, 0.001, 0.001, 1.0)  # type: ignore[arg-type]
+        race.add(runner, 0.001, 0.001, 1.0)  # type: ignore[arg-type]  # in place of a child
     return race, runners
 
 
