@@ -15,7 +15,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
@@ -32,6 +32,7 @@ from service.db import convert
 from service.db.budgets import affordable
 from service.db.catalogue import find_target, find_workload
 from service.db.engine import Repository, database_now, locked, new_id, reading, writing
+from service.db.fencing import held, is_held, lost
 from service.db.health import note_crashes
 from service.db.jobs import cancel_batch, lock_owned_job
 from service.db.leases import (
@@ -217,12 +218,12 @@ class Queue(Repository):
             The lease is lost: it ran out, was returned, or its work is done.
         """
         now = database_now(session)
-        worker_id = _held(_batch(session, lease_id), epoch, now).worker_id
+        worker_id = held(_batch(session, lease_id), epoch, now).worker_id
         if worker_id is not None:
             touch(session, worker_id, now)
         (batch,) = locked(session, select(BatchRow).where(BatchRow.batch_id == lease_id))
         now = database_now(session)
-        until = _held(batch, epoch, now).lease_until
+        until = held(batch, epoch, now).lease_until
         extended = now + timedelta(seconds=ttl_secs)
         batch.lease_until = extended if until is None else max(until, extended)
         if not session.get_one(JobRow, batch.job_id).state.active:
@@ -319,7 +320,7 @@ class Queue(Repository):
         return Report(
             accepted=tuple(accepted),
             duplicate=tuple(duplicate),
-            lease_open=_is_held(lease, epoch, now),
+            lease_open=is_held(lease, epoch, now),
         )
 
     @writing
@@ -336,7 +337,7 @@ class Queue(Repository):
         job = _lock_job_of(session, lease_id)
         (batch,) = locked(session, select(BatchRow).where(BatchRow.batch_id == lease_id))
         if batch.state is not BatchState.LEASED or batch.epoch != epoch:
-            raise _lost(batch)
+            raise lost(batch)
         if job.state.active:
             batch.state = BatchState.READY
             batch.attempt -= 1
@@ -380,25 +381,3 @@ def _lock_job_of(session: Session, lease_id: str) -> JobRow:
 
 def _no_lease(lease_id: str) -> NotFoundError:
     return NotFoundError(f"there is no lease {lease_id}")
-
-
-def _is_held(batch: BatchRow, epoch: int, now: datetime) -> bool:
-    return (
-        batch.state is BatchState.LEASED
-        and batch.epoch == epoch
-        and batch.lease_until is not None
-        and batch.lease_until > now
-    )
-
-
-def _held(batch: BatchRow, epoch: int, now: datetime) -> BatchRow:
-    if not _is_held(batch, epoch, now):
-        raise _lost(batch)
-    return batch
-
-
-def _lost(batch: BatchRow) -> ConflictError:
-    return ConflictError(
-        f"lease {batch.batch_id} is lost ({batch.state}, epoch {batch.epoch}); "
-        "report what is measured and lease anew"
-    )

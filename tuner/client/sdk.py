@@ -7,13 +7,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from schedules.errors import ContractError, InputError
+from schedules.errors import InputError
 from tuner.client import wire
 from tuner.client.http import DEFAULT_SERVER, DEFAULT_TIMEOUT_SECS, Connection, parse
 from tuner.client.job import Job, SharedBudget
 from tuner.client.models import Models
+from tuner.client.pages import pages
 from tuner.client.requests import checked, import_parts, target_request, workload_request
 from tuner.client.wire import ModelView
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item", bound=BaseModel)
 
-_PAGE = 500
 _BUILD_WAIT_SECS = 5.0
 
 
@@ -190,7 +190,7 @@ class Client:
 
     def jobs(self, *, state: str | None = None, limit: int | None = None) -> Iterator[wire.JobView]:
         """Yield jobs, newest first."""
-        return self._pages("/v1/jobs", wire.JobView, {"state": state}, limit)
+        return pages(self._connection, "/v1/jobs", wire.JobView, {"state": state}, limit)
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; one that has ended stays as it is."""
@@ -246,7 +246,7 @@ class Client:
     ) -> Iterator[wire.BestView]:
         """Yield published bests."""
         ids = {"workload_id": workload_id, "target_id": target_id}
-        return self._pages("/v1/bests", wire.BestView, ids, limit)
+        return pages(self._connection, "/v1/bests", wire.BestView, ids, limit)
 
     # --- records ---------------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class Client:
             A filter is unknown or out of range.
         """
         query = checked(wire.RecordQuery, **filters)
-        return self._pages("/v1/records", wire.RecordView, _written(query), limit)
+        return pages(self._connection, "/v1/records", wire.RecordView, _written(query), limit)
 
     def summary(self, group_by: str, *, limit: int = 100, **filters: object) -> wire.SummaryView:
         """Count tuning records by group, with quantiles of their latencies.
@@ -306,7 +306,7 @@ class Client:
 
     def workers(self, *, limit: int | None = None) -> Iterator[wire.WorkerView]:
         """Yield registered workers."""
-        return self._pages("/v1/workers", wire.WorkerView, {}, limit)
+        return pages(self._connection, "/v1/workers", wire.WorkerView, {}, limit)
 
     def drain_worker(self, worker_id: str) -> wire.WorkerView:
         """Let a worker finish its batch and leave."""
@@ -320,11 +320,11 @@ class Client:
 
     def targets(self, *, limit: int | None = None) -> Iterator[wire.TargetView]:
         """Yield known targets."""
-        return self._pages("/v1/targets", wire.TargetView, {}, limit)
+        return pages(self._connection, "/v1/targets", wire.TargetView, {}, limit)
 
     def workloads(self, *, limit: int | None = None) -> Iterator[wire.WorkloadView]:
         """Yield known workloads, without their IR."""
-        return self._pages("/v1/workloads", wire.WorkloadView, {}, limit)
+        return pages(self._connection, "/v1/workloads", wire.WorkloadView, {}, limit)
 
     def workload(self, workload_id: str) -> wire.WorkloadWire:
         """Return a workload with its IR."""
@@ -338,7 +338,8 @@ class Client:
     def models(self) -> Models:
         """The versions of the server's cost model."""
         return Models(
-            self._connection, lambda limit: self._pages("/v1/models", ModelView, {}, limit)
+            self._connection,
+            lambda limit: pages(self._connection, "/v1/models", ModelView, {}, limit),
         )
 
     # --- builds ----------------------------------------------------------------------------------
@@ -379,32 +380,6 @@ class Client:
         """Send a request whose retries are one."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return parse(self._connection.send("POST", path, body=body, headers=headers), view)
-
-    def _pages(
-        self, path: str, view: type[Item], filters: dict[str, Any], limit: int | None
-    ) -> Iterator[Item]:
-        left, cursor = limit, None
-        while left is None or left > 0:
-            size = _PAGE if left is None else min(left, _PAGE)
-            answer = self._connection.send(
-                "GET", path, params={**filters, "limit": size, "cursor": cursor}
-            )
-            items, cursor = _page(answer, view)
-            yield from items
-            if cursor is None:
-                return
-            left = None if left is None else left - len(items)
-
-
-def _page(answer: httpx.Response, view: type[Item]) -> tuple[list[Item], str | None]:
-    try:
-        page = answer.json()
-        items = [view.model_validate(item, extra="ignore") for item in page["items"]]
-        return items, page["next_cursor"]
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise ContractError(
-            f"the answer of {answer.request.url} is not a page of {view.__name__}: {error}"
-        ) from None
 
 
 def _written(query: wire.RecordQuery) -> dict[str, Any]:
