@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -11,6 +11,7 @@ from schedules.errors import UnavailableError
 from tuner.client import wire
 from tuner.client.errors import OrderFailedError
 from tuner.client.http import Connection, parse
+from tuner.client.pages import pages
 from tuner.client.requests import checked
 
 _POLL_SECS = 0.5
@@ -26,21 +27,14 @@ class Models:
     ----------
     connection : Connection
         To the server.
-    pages : callable
-        Lists versions; takes the largest number of them.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        pages: Callable[[int | None], Iterator[wire.ModelView]],
-    ) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._pages = pages
 
     def list(self, *, limit: int | None = None) -> Iterator[wire.ModelView]:
         """Yield versions, newest first."""
-        return self._pages(limit)
+        return pages(self._connection, "/v1/models", wire.ModelView, {}, limit)
 
     def get(self, version: str) -> wire.ModelView:
         """Return a version."""

@@ -16,7 +16,6 @@ from tuner.client.job import Job, SharedBudget
 from tuner.client.models import Models
 from tuner.client.pages import pages
 from tuner.client.requests import checked, import_parts, target_request, workload_request
-from tuner.client.wire import ModelView
 
 if TYPE_CHECKING:
     from tuner.client.database import TuningDatabase
@@ -337,10 +336,7 @@ class Client:
     @property
     def models(self) -> Models:
         """The versions of the server's cost model."""
-        return Models(
-            self._connection,
-            lambda limit: pages(self._connection, "/v1/models", ModelView, {}, limit),
-        )
+        return Models(self._connection)
 
     # --- builds ----------------------------------------------------------------------------------
 
