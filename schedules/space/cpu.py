@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import tvm
+from tvm import tirx
 from tvm.s_tir import meta_schedule
 
 from schedules.space.balance import BalancedTasks
@@ -9,8 +11,8 @@ from schedules.space.lane_sums import lane_sums
 from schedules.space.packed import PackedContraction
 from schedules.space.rules import MutateChoice, Unless, Where
 from schedules.space.stage import Remainder, is_scheduled
-from schedules.space.streaming import streaming
-from schedules.space.structure import has_contraction
+from schedules.space.streaming import streaming, streaming_between
+from schedules.space.structure import blocks_of, has_contraction
 from schedules.target import Target
 
 _STOCK = "llvm"
@@ -23,17 +25,21 @@ def cpu(target: Target) -> Any:
     """Return the rules of an ``llvm`` target.
 
     A program that memory bounds is scheduled as a whole, by `schedules.space.streaming`. One with a
-    contraction is scheduled block by block: a block that a rule of ours has scheduled carries the
-    annotation `schedules.space.stage.SCHEDULED`, and TVM's rules leave it alone.
+    contraction is scheduled contraction by contraction, and stretch by stretch between them: a
+    block that a rule of ours has scheduled carries the annotation
+    `schedules.space.stage.SCHEDULED`, and TVM's rules leave it alone.
     """
     stock = list(meta_schedule.schedule_rule.schedule_rule.create(_STOCK))
     return meta_schedule.space_generator.PostOrderApply(
         sch_rules=[
             streaming(target),
-            *_beside_contractions(stock[:_INLINING]),
-            *_beside_contractions([lane_sums(target), PackedContraction()]),
+            *(Where(_is_no_operand, rule) for rule in stock[:_INLINING]),
+            *(
+                Where(_is_beside_contraction, rule)
+                for rule in (streaming_between(target), lane_sums(target), PackedContraction())
+            ),
             Remainder(),
-            *_beside_contractions(stock[_INLINING:]),
+            *(Where(_is_beside_contraction, rule) for rule in stock[_INLINING:]),
         ],
         postprocs=[*_postprocs(), BalancedTasks()],
         mutator_probs={
@@ -55,5 +61,19 @@ def _is_ours(schedule: Any) -> bool:
     return is_scheduled(schedule) or not has_contraction(schedule)
 
 
-def _beside_contractions(rules: list[Any]) -> list[Any]:
-    return [Where(has_contraction, rule) for rule in rules]
+def _is_beside_contraction(schedule: Any, block: Any) -> bool:
+    return has_contraction(schedule)
+
+
+def _is_no_operand(schedule: Any, block: Any) -> bool:
+    """Whether TVM may inline a block: what computes an operand would be done for each product."""
+    blocks = blocks_of(schedule)
+    value = getattr(schedule.get(block).body, "value", None)
+    moves = isinstance(value.value if isinstance(value, tirx.Cast) else value, tvm.ir.TensorLoad)
+    written = [region.source for region in schedule.get(block).writes]
+    feeds = any(
+        item.is_contraction and any(read.same_as(buffer) for buffer in written)
+        for item in blocks
+        for read in item.reads
+    )
+    return any(item.is_contraction for item in blocks) and (moves or not feeds)

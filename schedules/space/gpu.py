@@ -46,5 +46,5 @@ def _narrowed(postproc: Any) -> Any:
     return postproc
 
 
-def _is_open(schedule: Any) -> bool:
+def _is_open(schedule: Any, block: Any) -> bool:
     return not is_scheduled(schedule)

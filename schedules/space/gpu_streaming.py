@@ -75,7 +75,7 @@ class _Scheduler:
             # What vectors cannot be read of may still be summed one by one.
             for wide in (True, False):
                 design = schedule.copy()
-                inline_cheap(design, again=False)
+                inline_cheap(design, blocks, again=False)
                 try:
                     done = self._scheduled(design, keep=keep, wide=wide)
                 except ScheduleError:

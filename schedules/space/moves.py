@@ -20,16 +20,31 @@ def is_untouched(schedule: Any, blocks: Sequence[Block]) -> bool:
     )
 
 
-def inline_cheap(schedule: Any, *, again: bool) -> None:
+def inline_cheap(schedule: Any, among: Sequence[Block], *, again: bool) -> list[Block]:
     """Inline each elementwise block that costs its consumers nothing to compute again.
 
-    With `again` also cheap ones that windows read several times over, but not what is broadcast.
+    Parameters
+    ----------
+    schedule : tvm.s_tir.Schedule
+        Changed in place.
+    among : sequence of Block
+        Both a block that is inlined and its consumers.
+    again : bool
+        Whether also cheap ones that windows read several times over, but not what is broadcast.
+
+    Returns
+    -------
+    list of Block
+        Those of `among` that are left, as they are now.
     """
+    names = {item.name for item in among}
     changed = True
     while changed:
         changed = False
         blocks = blocks_of(schedule)
         for place, item in enumerate(blocks[:-1]):
+            if item.name not in names:
+                continue
             consumers = [
                 other
                 for other in blocks[place + 1 :]
@@ -42,6 +57,8 @@ def inline_cheap(schedule: Any, *, again: bool) -> None:
             )
             if item.is_reduction or not consumers or not (once or not (item.is_costly or grows)):
                 continue
+            if any(other.name not in names for other in consumers):
+                continue
             try:
                 schedule.compute_inline(schedule.get_sblock(item.name))
             except ScheduleError:
@@ -49,6 +66,7 @@ def inline_cheap(schedule: Any, *, again: bool) -> None:
                 continue
             changed = True
             break
+    return [item for item in blocks if item.name in names]
 
 
 def runs_along(facts: Block) -> bool:

@@ -12,7 +12,7 @@ from schedules.space.contraction import is_product
 from schedules.space.matrix_form import MatrixForm
 from schedules.space.rules import applicable
 from schedules.space.sketch import Sketch, dot_sketches, dots_of, packed_ahead, sketches
-from schedules.space.stage import SCHEDULED, TILED
+from schedules.space.stage import SCHEDULED, TILED, is_scheduled
 from schedules.space.vector_unit import vector_unit
 
 _MOST_DESIGNS = 16
@@ -49,8 +49,9 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
             columns=reads_constant(sch, block, contraction.columns.read),
         )
         sums, products = _count_sums(sch)
-        # Each contraction multiplies the number of designs, and so does each sum by TVM's rules.
-        untouched = [sch] if sums == 1 else []
+        # Each contraction multiplies the number of designs, and so does each sum by TVM's rules,
+        # which do nothing once a block beside it is scheduled.
+        untouched = [sch] if sums == 1 and not is_scheduled(sch) else []
         most = _MOST_DESIGNS ** (1 / products) - len(untouched)
         few = chosen[:: ceil(len(chosen) / most)]
         packed = applicable(sch, few, lambda design, sketch: _schedule(design, block, sketch))
@@ -65,8 +66,11 @@ def _count_sums(sch: Any) -> tuple[int, int]:
     """How many blocks of the program sum over an axis, and how many of them are products."""
     aside = sch.copy()
     blocks = [aside.get(child) for child in aside.get_child_blocks(aside.get_sblock("root"))]
+    # A variance is a product too, but of no two operands, and scheduled by now.
+    marks = [block.annotations.get(SCHEDULED) for block in blocks]
     products = sum(
-        is_product(block) or block.annotations.get(SCHEDULED) == TILED for block in blocks
+        mark == TILED or (mark is None and is_product(block))
+        for mark, block in zip(marks, blocks, strict=True)
     )
     return sum(block.init is not None for block in blocks), max(1, products)
 

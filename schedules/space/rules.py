@@ -59,20 +59,20 @@ class Rule(meta_schedule.schedule_rule.PyScheduleRule):
 
 @tvm.ir.utils.derived_object
 class Where(meta_schedule.schedule_rule.PyScheduleRule):
-    """A rule of TVM that applies only where a condition on the schedule holds.
+    """A rule of TVM that applies only where a condition on the schedule and the block holds.
 
     Where it fails it does not apply either: TVM's tiling moves a block's consumer into its loops,
     also one that has other producers, which its own primitive then refuses.
 
     Parameters
     ----------
-    condition : callable (schedule) -> bool
+    condition : callable (schedule, block) -> bool
         Asked before each application.
     rule : meta_schedule.ScheduleRule
         Owned by this one.
     """
 
-    def __init__(self, condition: Callable[[Any], bool], rule: Any) -> None:
+    def __init__(self, condition: Callable[[Any, Any], bool], rule: Any) -> None:
         super().__init__()
         self._condition = condition
         self._rule = rule
@@ -83,7 +83,7 @@ class Where(meta_schedule.schedule_rule.PyScheduleRule):
 
     def apply(self, sch: Any, block: Any) -> list[Any]:
         """Apply the rule where the condition holds."""
-        if not self._condition(sch):
+        if not self._condition(sch, block):
             return [sch]
         before = sch.copy()
         try:

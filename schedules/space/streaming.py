@@ -1,6 +1,7 @@
 """Programs that memory bounds: reductions, norms, elementwise operators, and their fusions.
 
-One rule schedules a whole program without contractions, at its last block:
+One rule schedules a whole program without contractions, at its last block, and another in the same
+way each stretch with a reduction between the contractions of a program, as attention's softmax:
 
 - cheap elementwise stages are inlined; what is left of the others runs row by row, so that a row
   stays in the first cache between the passes over it;
@@ -22,6 +23,7 @@ from typing import Any
 from tvm.s_tir import ScheduleError
 
 from schedules.rewrites.vector_sums import LEAST_TERMS
+from schedules.space.axis_roles import contraction_in
 from schedules.space.lanes import float32_lanes
 from schedules.space.moves import (
     choice,
@@ -33,6 +35,8 @@ from schedules.space.moves import (
     runs_along,
 )
 from schedules.space.rules import Rule
+from schedules.space.stage import SCHEDULED, STAGE
+from schedules.space.stretches import stretch_ending_at
 from schedules.space.structure import Block, blocks_of, describe, has_contraction
 from schedules.target import Target
 
@@ -47,9 +51,13 @@ _CHUNK_CHOICES = 6
 
 
 def streaming(target: Target) -> Any:
-    """Return the rule for a target."""
-    scheduler = _Scheduler(float32_lanes(target), target.cores)
-    return Rule(scheduler.apply)
+    """Return the rule for programs without contractions, for a target."""
+    return Rule(_Scheduler(float32_lanes(target), target.cores).apply)
+
+
+def streaming_between(target: Target) -> Any:
+    """Return the rule for what lies between the contractions of a program, for a target."""
+    return Rule(_Scheduler(float32_lanes(target), target.cores).apply_between)
 
 
 # A block, and its lanes where it is a reduction by lanes.
@@ -69,24 +77,50 @@ class _Scheduler:
         is_last = str(schedule.get(block).name_hint) == blocks[-1].name
         if not is_last or has_contraction(schedule) or not is_untouched(schedule, blocks):
             return [schedule]
+        # A program whose stages do not share rows: each by itself, which is always possible.
+        return self._designs(schedule, blocks) or [self._separate(schedule)]
+
+    def apply_between(self, schedule: Any, block: Any) -> list[Any]:
+        """Schedule the stretch between contractions that `block` ends, if it has a reduction."""
+        blocks = blocks_of(schedule)
+        stretch = stretch_ending_at(blocks, str(schedule.get(block).name_hint))
+        contractions = [item for item in blocks if item.is_contraction]
+        applies = (
+            any(item.is_reduction for item in stretch)
+            and is_untouched(schedule, stretch)
+            # What TVM tiles needs its rules for loops, which work on a whole program.
+            and all(contraction_in(schedule, schedule.get_sblock(c.name)) for c in contractions)
+        )
+        if not applies:
+            return [schedule]
+        others = {item.name for item in blocks} - {item.name for item in stretch}
+        designs = self._designs(schedule, stretch)
+        for design in designs:
+            for child in design.get_child_blocks(design.get_sblock("root")):
+                if str(design.get(child).name_hint) not in others:
+                    design.annotate(child, SCHEDULED, STAGE)
+            design.annotate(design.get_sblock("root"), SCHEDULED, STAGE)
+        return designs or [schedule]
+
+    def _designs(self, schedule: Any, blocks: Sequence[Block]) -> list[Any]:
+        """Schedule some blocks together, with and without computing padding again."""
         found: list[Any] = []
         names: list[str] = []
         for again in (False, True):
             design = schedule.copy()
-            inline_cheap(design, again=again)
+            left = inline_cheap(design, blocks, again=again)
             # Only reductions with windows have a producer that may be computed again: padding.
-            if again and [item.name for item in blocks_of(design)] == names:
+            if again and [item.name for item in left] == names:
                 continue
-            names = [item.name for item in blocks_of(design)]
+            names = [item.name for item in left]
             try:
-                found.append(self._scheduled(design))
+                self._schedule(design, left)
             except ScheduleError:
                 continue
-        # A program whose stages do not share rows: each by itself, which is always possible.
-        return found or [self._separate(schedule)]
+            found.append(design)
+        return found
 
-    def _scheduled(self, schedule: Any) -> Any:
-        blocks = blocks_of(schedule)
+    def _schedule(self, schedule: Any, blocks: Sequence[Block]) -> None:
         reductions = [item for item in blocks if item.is_reduction]
         along = [item for item in reductions if runs_along(item)]
         if not reductions:
@@ -96,7 +130,6 @@ class _Scheduler:
             self._across(schedule, blocks)
         else:
             self._rows(schedule, blocks, along)
-        return schedule
 
     def _separate(self, schedule: Any) -> Any:
         for item in blocks_of(schedule):

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import tvm
-from tvm import te, topi
+from tvm import s_tir, te, tirx, topi
 
 from schedules import trace as traces
+from schedules.space.stage import SCHEDULED, TILED
+from schedules.space.stretches import stretch_ending_at
+from schedules.space.structure import blocks_of, describe
 from tests.unit.schedules.test_packed import NATIVE, context_of, is_packed, random_samples
 
 
@@ -63,6 +66,51 @@ def gated():
     return [x, w, v, te.compute((24, 48), lambda i, j: gate[i, j] * te.tanh(value[i, j]), "gated")]
 
 
+def attention():
+    q, k, v = (matrix(name, 2, 24, 32) for name in "qkv")
+    r, s = te.reduce_axis((0, 32), name="r"), te.reduce_axis((0, 24), name="s")
+    scores = te.compute(
+        (2, 24, 24), lambda b, i, j: te.sum(q[b, i, r] * k[b, j, r], axis=r), name="scores"
+    )
+    scaled = te.compute(scores.shape, lambda *at: scores(*at) * 0.25, name="scaled")
+    weights = topi.nn.softmax(scaled)
+    return [
+        *(q, k, v),
+        te.compute(
+            (2, 24, 32), lambda b, i, j: te.sum(weights[b, i, s] * v[b, s, j], axis=s), name="out"
+        ),
+    ]
+
+
+def norm_before_and_after():
+    x, w, r = matrix("x", 24, 32), matrix("W", 32, 48), matrix("R", 24, 48)
+    z = product(_normalized(x, "before"), w)
+    return [x, w, r, _normalized(te.compute(z.shape, lambda i, j: z[i, j] + r[i, j]), "after")]
+
+
+def _normalized(x, name):
+    k = te.reduce_axis((0, x.shape[1]), name="k")
+    squares = te.compute((x.shape[0],), lambda i: te.sum(x[i, k] * x[i, k], axis=k), name=name)
+    return te.compute(x.shape, lambda i, j: x[i, j] * te.rsqrt(squares[i] + 0.1), name=name + "_x")
+
+
+def depthwise_between():
+    a, b, w = matrix("A", 30, 16), matrix("B", 16, 48), matrix("W", 3, 48)
+    image = product(a, b, "first")
+    t = te.reduce_axis((0, 3), name="t")
+    filtered = te.compute((28, 48), lambda i, j: te.sum(image[i + t, j] * w[t, j], axis=t))
+    return [a, b, w, product(filtered, transpose(b), "second")]
+
+
+def transpose(b):
+    return te.compute((b.shape[1], b.shape[0]), lambda i, j: b[j, i], name="transpose")
+
+
+def scaled_operand():
+    a, b, g = matrix("A", 32, 40), matrix("B", 40, 48), matrix("G", 40)
+    return [a, b, g, product(te.compute((32, 40), lambda i, j: a[i, j] * g[j]), b)]
+
+
 PROGRAMS = (
     transposed_operands,
     transposed_output,
@@ -72,6 +120,10 @@ PROGRAMS = (
     softmax_after,
     two_products,
     gated,
+    attention,
+    norm_before_and_after,
+    depthwise_between,
+    scaled_operand,
 )
 
 
@@ -104,3 +156,56 @@ def test_two_products_do_not_multiply_the_designs_without_bound(program):
     designs = context_of(module, NATIVE).generate_design_space()
     assert 1 < len(designs) <= 16
     assert all(is_packed(design) for design in designs)
+
+
+@pytest.mark.parametrize(
+    ("program", "last"),
+    [
+        (attention, {"T_softmax_norm"}),
+        (norm_before_and_after, {"before_x", "after_x"}),
+        (softmax_after, {"T_softmax_norm"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_lies_between_contractions_is_worked_through_row_by_row(program, last):
+    module = tvm.IRModule({"main": te.create_prim_func(program())})
+    for design in context_of(module, NATIVE).generate_design_space():
+        assert is_packed(design)
+        for name in last:
+            outermost = design.get(design.get_loops(design.get_sblock(name))[0])
+            # Every stage of the stretch is in one parallel loop, with its last.
+            inside = design.get_child_blocks(design.get_loops(design.get_sblock(name))[0])
+            assert outermost.kind == tirx.ForKind.PARALLEL
+            assert len(inside) > 2
+
+
+@pytest.mark.parametrize("program", [attention, two_products, gated, depthwise_between])
+def test_every_contraction_is_tiled(program):
+    module = tvm.IRModule({"main": te.create_prim_func(program())})
+    for design in context_of(module, NATIVE).generate_design_space():
+        blocks = design.get_child_blocks(design.get_sblock("root"))
+        marks = [design.get(block).annotations.get(SCHEDULED) for block in blocks]
+        assert marks.count(TILED) == 2
+
+
+def test_what_computes_an_operand_is_not_done_for_each_product():
+    module = tvm.IRModule({"main": te.create_prim_func(scaled_operand())})
+    for design in context_of(module, NATIVE).generate_design_space():
+        for block in design.get_child_blocks(design.get_sblock("root")):
+            if design.get(block).annotations.get(SCHEDULED) == TILED:
+                assert len(describe(design.get(block)).reads) == 2
+
+
+def test_a_stretch_never_waits_for_a_contraction_that_waits_for_it():
+    """A residual around a product: its sum joins what comes before with what comes after."""
+    x, w = matrix("x", 24, 32), matrix("W", 32, 32)
+    before = _normalized(x, "before")
+    z = product(before, w)
+    joined = te.compute(z.shape, lambda i, j: te.exp(z[i, j] + before[i, j]), name="joined")
+    module = tvm.IRModule({"main": te.create_prim_func([x, w, _normalized(joined, "after")])})
+    blocks = blocks_of(s_tir.Schedule(module))
+    names = [
+        [item.name for item in stretch_ending_at(blocks, name)]
+        for name in ("before_x", "product", "joined", "after_x")
+    ]
+    assert names == [["before", "before_x"], [], [], ["joined", "after", "after_x"]]
