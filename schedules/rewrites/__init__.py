@@ -8,14 +8,22 @@ from typing import Any
 from schedules import vector_math
 from schedules.rewrites.edge_tiles import free_whole_tiles
 from schedules.rewrites.quotients import share_reciprocals
+from schedules.rewrites.transposes import turn_in_registers
 from schedules.rewrites.vector_sums import sum_in_lanes
 from schedules.rewrites.vector_tails import end_in_vectors
 from schedules.rewrites.zero_terms import skip_zero_terms
 
-VERSION = 2
+VERSION = 3
 """Changes when generated code does; part of the environment of a measurement."""
 
-_REWRITES = (free_whole_tiles, skip_zero_terms, share_reciprocals, sum_in_lanes, end_in_vectors)
+_REWRITES = (
+    turn_in_registers,
+    free_whole_tiles,
+    skip_zero_terms,
+    share_reciprocals,
+    sum_in_lanes,
+    end_in_vectors,
+)
 
 
 def rewritten(function: Any) -> Any:

@@ -37,20 +37,16 @@ def lies_along(expression: Any, loops: Sequence[Any], place: int) -> bool:
     """
     nodes = list(objects(expression))
     return not any(map(is_conditional, nodes)) and all(
-        _steps_along(node.indices, loops, place, steps=(0, 1))
+        moves_along(node.indices, loops, place, steps=(0, 1))
         for node in nodes
         if isinstance(node, tvm.ir.TensorLoad)
     )
 
 
-def stores_along(store: Any, loops: Sequence[Any], place: int) -> bool:
-    """Whether a store's indices, in terms of loops, move by one element in each iteration."""
-    return _steps_along(store, loops, place, steps=(1,))
-
-
-def _steps_along(
-    indices: Sequence[Any], loops: Sequence[Any], place: int, *, steps: Sequence[int]
+def moves_along(
+    indices: Sequence[Any], loops: Sequence[Any], place: int, *, steps: Sequence[int] = (1,)
 ) -> bool:
+    """Whether indices, in terms of loops, move by one of some steps in each iteration of one."""
     *upper, last = indices
     loop = loops[place]
     if any(deciding_loop(index, [loop]) == 0 for index in upper):

@@ -18,9 +18,9 @@ from schedules.rewrites.lanes import (
     buffers_read_by,
     in_vector,
     lies_along,
+    moves_along,
     reads,
     repeated,
-    stores_along,
 )
 
 _NO_ALIAS = "tirx.noalias"
@@ -73,7 +73,7 @@ def _is_uneven(loop: Any, realize: Any, outer: Sequence[Any]) -> bool:
     loops, place = [*outer, loop], len(outer)
     return (
         not reads(store.value, store.buffer)
-        and stores_along([in_loops(index, realize) for index in store.indices], loops, place)
+        and moves_along([in_loops(index, realize) for index in store.indices], loops, place)
         and lies_along(in_loops(store.value, realize), loops, place)
     )
 
