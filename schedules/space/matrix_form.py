@@ -11,7 +11,7 @@ from schedules.space import dot_tile
 from schedules.space.axis_roles import drop_unit_axes, index_dtype, index_map
 from schedules.space.contraction import Role, find_contraction
 from schedules.space.dots import LANES
-from schedules.space.moves import grouped
+from schedules.space.moves import divisor, grouped
 from schedules.space.sketch import Pack, Sketch
 from schedules.space.stage import (
     SCHEDULED,
@@ -257,13 +257,26 @@ class MatrixForm:
                 sch.reorder(panel, steps, column, group)
                 sch.unroll(group)
         else:
-            vector, lane = sch.split(column, [None, tile.lanes])
+            vector, lane = sch.split(column, [None, self._copied_lanes()])
             sch.reorder(panel, *sums, vector, lane)
             sch.unroll(vector)
             sch.vectorize(lane)
         if self._sketch.pack is not Pack.BY_TASK:
             sch.parallel(sch.fuse(*batch, panel))
         self._mark(pack, self._sketch.pack)
+
+    def _copied_lanes(self) -> int:
+        """Return the length of vectors that never go from one line of a picture to the next.
+
+        Where columns are fused, as the points of a picture whose channels come first, only the last
+        of their axes is contiguous.
+        """
+        tile = self._tile
+        extents = [self._axes.axes[place].extent for place in self._axes.places(Role.COLUMN)]
+        long = [extent for extent in extents if extent > 1]
+        if len(long) < 2 or gcd(tile.columns, long[-1]) == 1:
+            return tile.lanes
+        return divisor(gcd(tile.columns, long[-1]), tile.lanes)
 
     def _copy_rows(self, tasks: Any) -> None:
         """Copy the rows' operand to panels for dot products."""
