@@ -3,9 +3,9 @@
 Where a register tile does not divide a matrix, the last ones hang over its edge, so the loads and
 stores of every tile ask whether they are inside. One condition around a tile's sums, that of its
 last row, chooses between the sums without conditions and the sums as they were, and one around
-its stores asks for its last column too. They are put in when a scheduled program is compiled, as
-they depend on what the samples of a trace have become, and are no part of the trace. The results
-are the same.
+its stores asks for its last column too. A copied vector asks for its last element. The conditions
+are put in when a scheduled program is compiled, as they depend on what the samples of a trace have
+become, and are no part of the trace. The results are the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +15,7 @@ from typing import Any
 
 from tvm import tirx
 
+from schedules.canonical import objects
 from schedules.nests import (
     analyzer_within,
     changed,
@@ -56,6 +57,8 @@ def free_whole_tiles(function: Any) -> Any:
 
 
 def _freed(statement: Any, loops: tuple[Any, ...]) -> Any:
+    if isinstance(statement, tirx.For) and statement.kind == tirx.ForKind.VECTORIZED:
+        return _chosen_vector(statement, loops)
     if not loops or not isinstance(statement, tirx.SeqStmt) or not _is_tile(statement):
         return None
     return with_parts(statement, [_chosen(nest, loops) for nest in statement.seq])
@@ -79,9 +82,23 @@ def _chosen(nest: Any, loops: Sequence[Any]) -> Any:
     return tirx.IfThenElse(guard, whole, nest)
 
 
+def _chosen_vector(loop: Any, loops: Sequence[Any]) -> Any:
+    """Return a copied vector beside itself without conditions, if then it has none at all."""
+    chosen = _chosen(loop, loops)
+    if chosen.same_as(loop):
+        return loop
+    realize = only_realize(chosen.then_case)[1]
+    free = isinstance(realize.predicate, tirx.IntImm) and not any(
+        map(is_conditional, objects(realize.block.body))
+    )
+    return chosen if free else loop
+
+
 def _bounds(nest: Any, outer: Sequence[Any]) -> Iterator[_Bound]:
     """Find the conditions of a nest that hold for all of it if they hold for its last element."""
     inner, realize = only_realize(nest)
+    if realize is None:
+        return
     analyzer = analyzer_within([*outer, *inner])
     conditions = [
         *((part, part) for part in conjuncts(realize.predicate)),
@@ -102,8 +119,8 @@ def _bounds(nest: Any, outer: Sequence[Any]) -> Iterator[_Bound]:
 
 
 def _guards_of_loads(statement: Any) -> Iterator[Any]:
-    """Yield the parts of the conditions on the factors of what a block adds to its sum."""
-    for factor in factors_of(statement):
+    """Yield the parts of the conditions on what a block copies, or multiplies for its sum."""
+    for factor in (getattr(statement, "value", None), *factors_of(statement)):
         if is_conditional(factor):
             yield from conjuncts(factor.args[0])
 

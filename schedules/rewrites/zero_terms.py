@@ -13,6 +13,7 @@ not a number, and is now left out, as by libraries that never see the padding.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 from typing import Any
 
 import tvm
@@ -27,11 +28,16 @@ from schedules.nests import (
     is_conditional,
     nests_of,
     only_block,
+    steps_of,
     with_loop_body,
     with_parts,
     with_root_body,
 )
 from schedules.space.stage import SCHEDULED, TILED
+
+_LEAST_STEPS = 8
+"""Of the sum, for one condition: around a single step, as where channels come first and are the
+outermost loop of the sum, it costs more than it saves."""
 
 _Bounds = tuple[int, int | None, int | None]
 """An axis of a padded buffer, and from where, or up to where, it holds more than zeros."""
@@ -150,7 +156,13 @@ def _conditions(
             depth = deciding_loop(index, place.loops)
             if depth < place.shared or place.loops[depth].kind != tirx.ForKind.SERIAL:
                 continue
+            if _serial_steps(place.loops[depth + 1 :]) < _LEAST_STEPS:
+                continue
             condition = index < end if start is None else index >= start
             if not analyzer.can_prove(condition):
                 found.setdefault(depth, []).append(condition)
     return found
+
+
+def _serial_steps(loops: Sequence[Any]) -> int:
+    return prod(steps_of(loop) for loop in loops if loop.kind == tirx.ForKind.SERIAL)

@@ -1,7 +1,7 @@
 """Which blocks are contractions: sums of products of two operands over affine indices."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import prod
 from typing import Any
@@ -85,6 +85,17 @@ class Contraction:
     def extent(self, role: Role) -> int:
         """Product of the extents of the axes with a role."""
         return prod(self.axes[place].extent for place in self.places(role))
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether columns are points of several axes, as in a picture whose channels come first."""
+        return sum(self.axes[place].extent > 1 for place in self.places(Role.COLUMN)) > 1
+
+    def turned(self) -> "Contraction":
+        """Return the same sums, with rows and columns in each other's place."""
+        other = {Role.ROW: Role.COLUMN, Role.COLUMN: Role.ROW}
+        axes = tuple(replace(axis, role=other.get(axis.role, axis.role)) for axis in self.axes)
+        return replace(self, axes=axes, rows=self.columns, columns=self.rows)
 
     @property
     def flops(self) -> int:

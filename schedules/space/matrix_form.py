@@ -6,6 +6,7 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from schedules.nests import is_conditional
 from schedules.prepack import AHEAD
 from schedules.space import dot_tile
 from schedules.space.axis_roles import drop_unit_axes, index_dtype, index_map
@@ -36,9 +37,9 @@ class MatrixForm:
         self._inline_layouts()
         found = find_contraction(sch.get(block))
         assert found is not None
-        self._axes = found
-        tile, rows = sketch.tile, found.extent(Role.ROW)
-        uneven = rows % tile.rows > 0 or found.extent(Role.COLUMN) % tile.columns > 0
+        self._axes = found.turned() if sketch.turned else found
+        tile, rows = sketch.tile, self._axes.extent(Role.ROW)
+        uneven = rows % tile.rows > 0 or self._axes.extent(Role.COLUMN) % tile.columns > 0
         self._reads_over_edge = uneven and sketch.gather is Pack.NEVER
 
     def _inline_layouts(self) -> None:
@@ -61,7 +62,11 @@ class MatrixForm:
         copies = [copy for copy in (self._pack, stays) if copy is not None]
         for producer in producers:
             readers = [sch.get(reader) for reader in sch.get_consumers(producer)]
-            if all(any(reader.same_as(sch.get(copy)) for copy in copies) for reader in readers):
+            # With conditions of padding no vector of a picture's points is read as one.
+            pads = self._axes.is_picture and is_conditional(sch.get(producer).body.value)
+            if not pads and all(
+                any(reader.same_as(sch.get(copy)) for copy in copies) for reader in readers
+            ):
                 sch.compute_inline(producer)
             else:
                 parallel_stage(sch, producer, self._tile.lanes)
@@ -268,15 +273,11 @@ class MatrixForm:
     def _copied_lanes(self) -> int:
         """Return the length of vectors that never go from one line of a picture to the next.
 
-        Where columns are fused, as the points of a picture whose channels come first, only the last
-        of their axes is contiguous.
+        Only the last axis of its points is contiguous.
         """
-        tile = self._tile
-        extents = [self._axes.axes[place].extent for place in self._axes.places(Role.COLUMN)]
-        long = [extent for extent in extents if extent > 1]
-        if len(long) < 2 or gcd(tile.columns, long[-1]) == 1:
-            return tile.lanes
-        return divisor(gcd(tile.columns, long[-1]), tile.lanes)
+        tile, last = self._tile, self._axes.places(Role.COLUMN)[-1]
+        common = gcd(tile.columns, self._axes.axes[last].extent) if self._axes.is_picture else 1
+        return divisor(common, tile.lanes) if common > 1 else tile.lanes
 
     def _copy_rows(self, tasks: Any) -> None:
         """Copy the rows' operand to panels for dot products."""

@@ -8,10 +8,17 @@ from tvm.s_tir import meta_schedule
 
 from schedules.space.axis_roles import contraction_in, separate_axes
 from schedules.space.constants import reads_constant
-from schedules.space.contraction import is_product
+from schedules.space.contraction import Contraction, is_product
 from schedules.space.matrix_form import MatrixForm
 from schedules.space.rules import applicable
-from schedules.space.sketch import Sketch, dot_sketches, dots_of, packed_ahead, sketches
+from schedules.space.sketch import (
+    Sketch,
+    dot_sketches,
+    dots_of,
+    packed_ahead,
+    sketches,
+    turned_sketches,
+)
 from schedules.space.stage import SCHEDULED, TILED, is_scheduled
 from schedules.space.vector_unit import vector_unit
 
@@ -40,14 +47,7 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         contraction = contraction_in(sch, block)
         if contraction is None:
             return [sch]
-        unit = vector_unit(self._target)
-        dots = dots_of(contraction, self._target)
-        found = dot_sketches(contraction, unit, dots) if dots else sketches(contraction, unit)
-        chosen = packed_ahead(
-            found,
-            rows=reads_constant(sch, block, contraction.rows.read),
-            columns=reads_constant(sch, block, contraction.columns.read),
-        )
+        chosen = self._sketches(sch, block, contraction)
         sums, products = _count_sums(sch)
         # Each contraction multiplies the number of designs, and so does each sum by TVM's rules,
         # which do nothing once a block beside it is scheduled.
@@ -56,6 +56,19 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         few = chosen[:: ceil(len(chosen) / most)]
         packed = applicable(sch, few, lambda design, sketch: _schedule(design, block, sketch))
         return [*untouched, *packed] or [sch]
+
+    def _sketches(self, sch: Any, block: Any, contraction: Contraction) -> list[Sketch]:
+        unit = vector_unit(self._target)
+        rows, columns = (
+            reads_constant(sch, block, operand.read)
+            for operand in (contraction.rows, contraction.columns)
+        )
+        if dots := dots_of(contraction, self._target):
+            return packed_ahead(dot_sketches(contraction, unit, dots), rows=rows, columns=columns)
+        return [
+            *packed_ahead(sketches(contraction, unit), rows=rows, columns=columns),
+            *packed_ahead(turned_sketches(contraction, unit), rows=columns, columns=rows),
+        ]
 
     def clone(self) -> Any:
         """Return a rule for another context."""

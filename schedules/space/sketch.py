@@ -52,12 +52,15 @@ class Sketch:
         When the columns' operand is copied to panels as wide as a tile.
     dot : Dot or None
         The instruction for several steps of the sum, if they are taken together.
+    turned : bool
+        Whether rows and columns of the contraction change places.
     """
 
     tile: RegisterTile
     gather: Pack
     pack: Pack
     dot: Dot | None = None
+    turned: bool = False
 
 
 def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
@@ -86,6 +89,23 @@ def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
         Sketch(tile=best, gather=Pack.AT_ONCE, pack=pack) for pack in (Pack.AT_ONCE, Pack.BY_TASK)
     ]
     return _in_place(contraction, good) + uneven + gathered
+
+
+def turned_sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
+    """Choose sketches for pictures whose channels come first, where a window is slid over them.
+
+    Copying each point's window takes up to half as long as the sums. With the points as rows they
+    are read in place, channels are the columns, and only the sums are written back across memory.
+    """
+    points, filters = contraction.columns, contraction.rows
+    has_window = contraction.is_picture and len(contraction.places(Role.SUM)) > 1
+    if not (has_window and points.is_load and filters.is_load) or contraction.places(Role.PHASE):
+        return []
+    return [
+        replace(sketch, turned=True)
+        for sketch in sketches(contraction.turned(), unit)
+        if sketch.gather is Pack.NEVER
+    ]
 
 
 def packed_ahead(found: Sequence[Sketch], *, rows: bool, columns: bool) -> list[Sketch]:

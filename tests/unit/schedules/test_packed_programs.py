@@ -39,6 +39,11 @@ def channels_first():
     return [x, w, topi.nn.relu(topi.nn.conv2d_nchw(x, w, 1, 1, 1))]
 
 
+def first_layer():
+    x, w = matrix("x", 2, 3, 15, 18), matrix("w", 24, 3, 7, 7)
+    return [x, w, topi.nn.relu(topi.nn.conv2d_nchw(x, w, 2, 3, 1))]
+
+
 def residual_and_activation():
     a, b, r = matrix("A", 32, 40), matrix("B", 40, 48), matrix("R", 32, 48)
     c = product(a, b)
@@ -115,6 +120,7 @@ PROGRAMS = (
     transposed_operands,
     transposed_output,
     channels_first,
+    first_layer,
     residual_and_activation,
     elementwise_before,
     softmax_after,
@@ -209,3 +215,32 @@ def test_a_stretch_never_waits_for_a_contraction_that_waits_for_it():
         for name in ("before_x", "product", "joined", "after_x")
     ]
     assert names == [["before", "before_x"], [], [], ["joined", "after", "after_x"]]
+
+
+@pytest.mark.parametrize("program", [channels_first, first_layer])
+def test_a_picture_whose_channels_come_first_is_read_in_place_by_some(program):
+    module = tvm.IRModule({"main": te.create_prim_func(program())})
+    designs = context_of(module, NATIVE).generate_design_space()
+    copied = [
+        {str(design.get(b).name_hint) for b in design.get_child_blocks(design.get_sblock("root"))}
+        for design in designs
+        if is_packed(design)
+    ]
+    of_picture = [any(name.startswith("pad_temp_re") for name in names) for names in copied]
+    assert any(of_picture)
+    assert not all(of_picture)
+
+
+def test_no_vector_of_points_goes_from_one_line_of_a_picture_to_the_next():
+    x, w = matrix("x", 1, 8, 12, 12), matrix("w", 64, 8, 3, 3)
+    program = [x, w, topi.nn.conv2d_nchw(x, w, 1, 1, 1)]
+    module = tvm.IRModule({"main": te.create_prim_func(program)})
+    lanes = []
+    for design in context_of(module, NATIVE).generate_design_space():
+        for block in design.get_child_blocks(design.get_sblock("root")):
+            lane = design.get(design.get_loops(block)[-1])
+            copies = str(design.get(block).name_hint).startswith("pad_temp_re")
+            if is_packed(design) and copies and lane.kind == tirx.ForKind.VECTORIZED:
+                lanes.append(int(lane.extent))
+    assert lanes
+    assert all(12 % count == 0 for count in lanes)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tvm
-from tvm import tirx
+from tvm import s_tir, te, tirx
 
 from schedules import trace as traces
 from schedules import verify
@@ -60,6 +60,39 @@ def test_whole_tiles_have_no_conditions_and_the_output_is_right(op):
     check(workload, schedules)
     # The sums as well as the stores.
     assert in_place > 0
+
+
+def padded_copy(length, *, start=0):
+    """A vector copied to whole registers, with ones after its end, and before its start."""
+    x = te.placeholder((length,), name="x")
+
+    def element(i):
+        inside = i < length if start == 0 else tirx.all(i >= start, i < length)
+        return tirx.if_then_else(inside, x[i], tirx.const(1.0, "float32"))
+
+    schedule = s_tir.Schedule(
+        te.create_prim_func([x, te.compute((-(-length // 16) * 16,), element, name="copied")])
+    )
+    [loop] = schedule.get_loops(schedule.get_sblock("copied"))
+    _, lane = schedule.split(loop, [None, 16])
+    schedule.vectorize(lane)
+    return schedule.mod["main"]
+
+
+def test_whole_vectors_of_a_copy_have_no_conditions():
+    function = free_whole_tiles(padded_copy(41))
+    [choice] = choices_in(function)
+    assert conditions_in(choice.else_case)
+    assert not conditions_in(choice.then_case)
+    x = np.arange(41, dtype="float32")
+    found = tvm.runtime.tensor(np.zeros(48, "float32"))
+    traces.build(tvm.IRModule({"main": function}), TARGET)["main"](tvm.runtime.tensor(x), found)
+    np.testing.assert_array_equal(found.numpy(), np.pad(x, (0, 7), constant_values=1))
+
+
+@pytest.mark.parametrize("function", [padded_copy(48), padded_copy(41, start=3)])
+def test_other_vectors_stay_as_they_are(function):
+    assert free_whole_tiles(function).same_as(function)
 
 
 def test_tvm_alone_computes_the_same():

@@ -18,17 +18,22 @@ from tests.unit.schedules.test_prepack import samples
 
 TARGET = tvm.target.Target(native_target().as_dict())
 PADDED = {
-    "conv2d_nhwc": "n=1 h=7 w=8 ci=4 co=16 kernel_size=3 padding=1",
-    "conv2d_nhwc dilated": "n=1 h=8 w=8 ci=4 co=16 kernel_size=3 padding=2 dilation=2",
-    "conv2d_nhwc in strides": "n=2 h=15 w=16 ci=4 co=16 kernel_size=3 padding=1 stride=2",
-    "conv3d_ndhwc": "n=1 d=4 h=5 w=8 ci=4 co=16 kernel_size=3 padding=1",
+    "conv2d_nhwc": "n=1 h=7 w=8 ci=8 co=16 kernel_size=3 padding=1",
+    "conv2d_nhwc dilated": "n=1 h=8 w=8 ci=8 co=16 kernel_size=3 padding=2 dilation=2",
+    "conv2d_nhwc in strides": "n=2 h=15 w=16 ci=8 co=16 kernel_size=3 padding=1 stride=2",
+    "conv3d_ndhwc": "n=1 d=4 h=5 w=8 ci=8 co=16 kernel_size=3 padding=1",
 }
 
 
 def workload_of(case):
-    args = dict(item.split("=") for item in PADDED[case].split())
-    sizes = {name: int(value) for name, value in args.items()}
-    return workload_from_call(find_operator(case.split()[0]).call(sizes))
+    return made(case.split()[0], PADDED[case])
+
+
+def made(op, sizes):
+    args = dict(item.split("=") for item in sizes.split())
+    return workload_from_call(
+        find_operator(op).call({name: int(value) for name, value in args.items()})
+    )
 
 
 def conditions_in(function):
@@ -56,6 +61,12 @@ def test_what_only_meets_padding_is_not_even_read():
     buffers = [tvm.runtime.tensor(value) for value in inputs]
     traces.build(skipping.mod, TARGET)["main"](*buffers)
     assert np.all(np.isfinite(buffers[-1].numpy()[:, 0]))
+
+
+def test_few_steps_are_taken_with_zeros():
+    workload = made("conv2d_nhwc", "n=1 h=7 w=8 ci=2 co=16 kernel_size=3 padding=1")
+    for schedule in samples(workload):
+        assert not conditions_in(skip_zero_terms(schedule.mod["main"]))
 
 
 @pytest.mark.parametrize(
