@@ -192,6 +192,7 @@ def normalised_module(module: Any) -> Any:
 
 def _tensors(function: Any) -> tuple[TensorSpec, ...]:
     written, constants = _written_variables(function), constants_of(function)
+    indexed = _indexed_extents(function)
     specs: list[TensorSpec] = []
     for place, parameter in enumerate(function.params):
         buffer = parameter.ty
@@ -218,6 +219,7 @@ def _tensors(function: Any) -> tuple[TensorSpec, ...]:
                 dtype=dtype,
                 is_output=parameter.__chandle__() in written,
                 is_constant=place in constants,
+                index_below=indexed.get(parameter.__chandle__()),
             )
         )
     for place in constants:
@@ -243,6 +245,21 @@ def _written_variables(function: Any) -> set[int]:
         for node in objects(function.body)
         if isinstance(node, tirx.BufferStore)
     }
+
+
+def _indexed_extents(function: Any) -> dict[int, int]:
+    """Return the least extent that each buffer's values index, by the buffer's handle."""
+    extents: dict[int, int] = {}
+    for node in objects(function.body):
+        if not isinstance(node, tvm.ir.TensorLoad | tirx.BufferStore):
+            continue
+        indexed = node.source if isinstance(node, tvm.ir.TensorLoad) else node.buffer
+        for index, extent in zip(node.indices, indexed.ty.shape, strict=True):
+            for load in objects(index):
+                if isinstance(load, tvm.ir.TensorLoad) and isinstance(extent, tirx.IntImm):
+                    handle = load.source.__chandle__()
+                    extents[handle] = min(int(extent), extents.get(handle, int(extent)))
+    return extents
 
 
 def _check_program(module: Any, tensors: tuple[TensorSpec, ...]) -> None:

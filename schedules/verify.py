@@ -54,8 +54,8 @@ def random_inputs(
     -------
     list of numpy.ndarray
         Standard normal for floating dtypes, uniform in [-8, 8) for signed and [0, 8) for unsigned
-        integers, and coin flips for booleans. Outputs hold a poison that no correct program
-        leaves behind: NaN, or the largest integer.
+        integers, all indices of what they index, and coin flips for booleans. Outputs hold a poison
+        that no correct program leaves behind: NaN, or the largest integer.
     """
     generator = np.random.default_rng(seed)
     return [
@@ -178,6 +178,9 @@ def _draw(tensor: TensorSpec, generator: np.random.Generator, count: int) -> np.
         return generator.standard_normal(count, dtype=np.float32).astype(dtype)
     if tensor.dtype == "bool":
         return generator.integers(0, 2, count).astype(dtype)
+    if tensor.index_below is not None:
+        end = min(tensor.index_below, np.iinfo(dtype).max)
+        return generator.integers(0, end, count).astype(dtype)
     low = 0 if tensor.dtype.startswith("uint") else -8
     return generator.integers(low, 8, count).astype(dtype)
 

@@ -39,6 +39,8 @@ class TensorSpec:
     is_constant : bool
         Whether it holds the same values in every call, as weights do, so that it may be packed
         ahead of time; see `schedules.prepack`.
+    index_below : int or None
+        For a tensor that holds indices of another one: the extent that they lie below.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TensorSpec:
     dtype: str
     is_output: bool = False
     is_constant: bool = False
+    index_below: int | None = None
 
     @property
     def elements(self) -> int:

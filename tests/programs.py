@@ -24,6 +24,14 @@ def scale(n: int, factor: float = 2.0) -> Any:
     return te.create_prim_func([a, te.compute((n,), lambda i: a[i] * factor, name="B")])
 
 
+def gather(rows: int, columns: int, count: int, *, dtype: str = "int32") -> Any:
+    table = te.placeholder((rows, columns), name="T")
+    places = te.placeholder((count,), name="I", dtype=dtype)
+    return te.create_prim_func(
+        [table, places, te.compute((count, columns), lambda i, j: table[places[i], j], name="G")]
+    )
+
+
 def out_of_bounds(n: int = 4) -> Any:
     """Dies of SIGSEGV when it runs: it reads two gigabytes behind its input."""
     a = te.placeholder((n,), name="A")

@@ -47,6 +47,7 @@ def workload_values(workload: Workload) -> dict[str, Any]:
                 "dtype": tensor.dtype,
                 "is_output": tensor.is_output,
                 "is_constant": tensor.is_constant,
+                "index_below": tensor.index_below,
             }
             for tensor in workload.tensors
         ],
@@ -82,6 +83,7 @@ def workload(row: WorkloadRow) -> Workload:
                 dtype=tensor["dtype"],
                 is_output=tensor["is_output"],
                 is_constant=tensor.get("is_constant", False),
+                index_below=tensor.get("index_below"),
             )
             for tensor in row.tensors
         ),

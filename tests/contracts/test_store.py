@@ -38,6 +38,13 @@ def test_a_saved_workload_comes_back_as_it_was(store: Store) -> None:
     assert store.workloads(limit=10, cursor=None).items == (WORKLOAD,)
 
 
+def test_what_tensors_hold_is_kept(store: Store) -> None:
+    first, *others = WORKLOAD.tensors
+    known = replace(first, is_constant=True, index_below=9)
+    store.save_workload(replace(WORKLOAD, tensors=(known, *others)))
+    assert store.workload(WORKLOAD.workload_id).tensors == (known, *others)
+
+
 def test_a_workload_is_found_by_its_call(store: Store) -> None:
     store.save_workload(OTHER_WORKLOAD)
     assert store.workload_for_call(CALL.key) is None

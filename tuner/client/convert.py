@@ -46,6 +46,7 @@ def workload_to_wire(workload: Workload) -> wire.WorkloadWire:
                 dtype=tensor.dtype,
                 is_output=tensor.is_output,
                 is_constant=tensor.is_constant,
+                index_below=tensor.index_below,
             )
             for tensor in workload.tensors
         ],
@@ -76,6 +77,7 @@ def workload_from_wire(view: wire.WorkloadWire) -> Workload:
                 dtype=tensor.dtype,
                 is_output=tensor.is_output,
                 is_constant=tensor.is_constant,
+                index_below=tensor.index_below,
             )
             for tensor in view.tensors
         ),

@@ -77,6 +77,11 @@ def test_tensors_say_which_are_outputs():
     assert workload.flops == 2 * 8 * 16 * 32
 
 
+def test_tensors_say_what_they_index():
+    workload = ir.workload_from_ir(programs.ir_json(programs.gather(30, 16, 5)))
+    assert [tensor.index_below for tensor in workload.tensors] == [None, 30, None]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "null", '{"nodes": []}', "[" * 100_000, '{"root_index":5,"nodes":[]}'],

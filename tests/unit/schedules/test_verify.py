@@ -96,3 +96,12 @@ def test_inputs_for_timing_repeat_their_values_and_are_quick_to_make():
     [tiled] = verify.random_inputs(tensors, seed=3, distinct=100)
     assert len(np.unique(full)) > 390
     np.testing.assert_array_equal(tiled, np.tile(full[0], (4, 1)))
+
+
+@pytest.mark.parametrize(("rows", "dtype", "end"), [(3000, "int32", 3000), (3000, "int8", 127)])
+def test_indices_lie_in_what_they_index(rows, dtype, end):
+    function = programs.gather(rows, 4, 10_000, dtype=dtype)
+    workload = workload_from_ir(programs.ir_json(function))
+    _, places, _ = verify.random_inputs(workload.tensors, seed=3)
+    assert places.min() == 0
+    assert end / 2 < places.max() < end

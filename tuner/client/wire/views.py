@@ -56,6 +56,7 @@ class TensorView(Wire):
     dtype: str
     is_output: bool
     is_constant: bool = False
+    index_below: int | None = None
 
 
 class WorkloadView(Wire):
