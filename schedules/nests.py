@@ -10,6 +10,7 @@ import tvm
 from tvm import s_tir, sym, tirx
 from tvm.tirx.analysis import undefined_vars
 
+_ARITHMETIC = (tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Max, tirx.Min)
 _IF_THEN_ELSE = "prim.if_then_else"
 
 
@@ -67,6 +68,33 @@ def factors_of(statement: Any) -> list[Any]:
         else:
             found.append(factor)
     return found
+
+
+def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return an expression with other parts, the same object if none is other.
+
+    Parameters
+    ----------
+    value : tvm.ir.Expr
+        Walked through down to its loads, whose indices stay.
+    change : callable (part) -> part or None
+        Returns what is to stand there, or None to go on inside.
+    """
+    found = change(value)
+    if found is not None:
+        return found
+    if isinstance(value, tvm.ir.Call):
+        made = [mapped(argument, change) for argument in value.args]
+        if all(one.same_as(before) for one, before in zip(made, value.args, strict=True)):
+            return value
+        return tvm.ir.Call(value.op, made, value.attrs, value.ty_args, value.span, value.ty)
+    if isinstance(value, tirx.Cast):
+        inner = mapped(value.value, change)
+        return value if inner.same_as(value.value) else tirx.Cast(value.ty.dtype, inner)
+    if not isinstance(value, _ARITHMETIC):
+        return value
+    a, b = mapped(value.a, change), mapped(value.b, change)
+    return value if a.same_as(value.a) and b.same_as(value.b) else type(value)(a, b)
 
 
 # --- in terms of loops ---------------------------------------------------------------------------
@@ -157,6 +185,15 @@ def with_block_body(
     )
     holds = realize.predicate if predicate is None else predicate
     return s_tir.SBlockRealize(realize.iter_values, holds, made)
+
+
+def with_value(realize: Any, make: Callable[[Any], Any]) -> Any:
+    """Return a realized block that stores another value, the same object if it is the same."""
+    store = realize.block.body
+    value = make(store.value)
+    if value.same_as(store.value):
+        return realize
+    return with_block_body(realize, tirx.BufferStore(store.buffer, value, store.indices))
 
 
 def with_loop_body(loop: Any, body: Any) -> Any:

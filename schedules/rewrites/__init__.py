@@ -7,6 +7,7 @@ from typing import Any
 
 from schedules import vector_math
 from schedules.rewrites.edge_tiles import free_whole_tiles
+from schedules.rewrites.masks import choose_by_lane
 from schedules.rewrites.quotients import share_reciprocals
 from schedules.rewrites.transposes import turn_in_registers
 from schedules.rewrites.vector_sums import sum_in_lanes
@@ -17,6 +18,7 @@ VERSION = 3
 """Changes when generated code does; part of the environment of a measurement."""
 
 _REWRITES = (
+    choose_by_lane,
     turn_in_registers,
     free_whole_tiles,
     skip_zero_terms,

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-import tvm
 from tvm import tirx
 
-from schedules.nests import changed, deciding_loop, in_loops, steps_of, with_block_body
+from schedules.nests import changed, deciding_loop, in_loops, mapped, steps_of, with_value
 
 _DTYPES = ("float32", "float64")
 _LEAST_QUOTIENTS = 16
@@ -38,31 +37,21 @@ def share_reciprocals(function: Any) -> Any:
 
 
 def _with_products(statement: Any, loops: tuple[Any, ...]) -> Any:
-    store = getattr(getattr(statement, "block", None), "body", None)
-    if not isinstance(store, tirx.BufferStore):
+    if not isinstance(getattr(getattr(statement, "block", None), "body", None), tirx.BufferStore):
         return None
-    value = _shared(store.value, statement, loops)
-    if value.same_as(store.value):
-        return statement
-    return with_block_body(statement, tirx.BufferStore(store.buffer, value, store.indices))
+    return with_value(statement, lambda value: _shared(value, statement, loops))
 
 
 def _shared(value: Any, realize: Any, loops: Sequence[Any]) -> Any:
     """Return an expression with products in place of quotients, the same object if it has none."""
-    if isinstance(value, tvm.ir.Call):
-        made = [_shared(argument, realize, loops) for argument in value.args]
-        if all(one.same_as(before) for one, before in zip(made, value.args, strict=True)):
-            return value
-        return tvm.ir.Call(value.op, made, value.attrs, value.ty_args, value.span, value.ty)
-    if isinstance(value, tirx.Cast):
-        inner = _shared(value.value, realize, loops)
-        return value if inner.same_as(value.value) else tirx.Cast(value.ty.dtype, inner)
-    if not isinstance(value, tirx.Add | tirx.Sub | tirx.Mul | tirx.Div | tirx.Max | tirx.Min):
-        return value
-    a, b = _shared(value.a, realize, loops), _shared(value.b, realize, loops)
-    if isinstance(value, tirx.Div) and _stays(value.b, realize, loops):
-        return a * (tirx.const(1.0, str(value.expr_ty())) / b)
-    return value if a.same_as(value.a) and b.same_as(value.b) else type(value)(a, b)
+
+    def product(part: Any) -> Any:
+        if not isinstance(part, tirx.Div) or not _stays(part.b, realize, loops):
+            return None
+        a, b = _shared(part.a, realize, loops), _shared(part.b, realize, loops)
+        return a * (tirx.const(1.0, str(part.expr_ty())) / b)
+
+    return mapped(value, product)
 
 
 def _stays(divisor: Any, realize: Any, loops: Sequence[Any]) -> bool:
