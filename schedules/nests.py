@@ -210,6 +210,14 @@ def with_loop_body(loop: Any, body: Any) -> Any:
     )
 
 
+def chosen_by(condition: Any, holds: Any, otherwise: Any) -> Any:
+    """Return a choice between statements whose condition TVM does not look into.
+
+    It would narrow the buffers of the two by it, to extents that depend on loops inside of them.
+    """
+    return tirx.IfThenElse(tirx.NE(tirx.Cast("int32", condition), 0), holds, otherwise)
+
+
 def in_nest(loops: Sequence[Any], innermost: Any) -> Any:
     """Return loops around another statement."""
     for loop in reversed(loops):

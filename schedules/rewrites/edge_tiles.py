@@ -19,6 +19,7 @@ from schedules.canonical import objects
 from schedules.nests import (
     analyzer_within,
     changed,
+    chosen_by,
     conjuncts,
     factors_of,
     in_loops,
@@ -29,6 +30,7 @@ from schedules.nests import (
     with_block_body,
     with_parts,
 )
+from schedules.rewrites.lanes import is_kept
 from schedules.space.stage import SCHEDULED, TILED
 
 
@@ -79,7 +81,7 @@ def _chosen(nest: Any, loops: Sequence[Any]) -> Any:
         return nest
     guard = reduce(tirx.And, [bound.guard for bound in bounds])
     whole = _without(nest, {bound.condition for bound in bounds})
-    return tirx.IfThenElse(guard, whole, nest)
+    return chosen_by(guard, whole, nest)
 
 
 def _chosen_vector(loop: Any, loops: Sequence[Any]) -> Any:
@@ -88,6 +90,8 @@ def _chosen_vector(loop: Any, loops: Sequence[Any]) -> Any:
     if chosen.same_as(loop):
         return loop
     realize = only_realize(chosen.then_case)[1]
+    if not all(is_kept(region.source) for region in realize.block.writes):
+        return loop
     free = isinstance(realize.predicate, tirx.IntImm) and not any(
         map(is_conditional, objects(realize.block.body))
     )

@@ -13,6 +13,14 @@ LANES = 16
 """Of a vector; the compiler makes several of it where registers are shorter."""
 
 
+def is_kept(buffer: Any) -> bool:
+    """Whether TVM compiles a buffer's dtype as it is.
+
+    It emulates bfloat16, buffer by buffer, by what is stored where: other stores, other dtypes.
+    """
+    return str(buffer.ty.dtype.dtype) != "bfloat16"
+
+
 def reads(expression: Any, buffer: Any) -> bool:
     """Whether an expression loads from a buffer."""
     return any(read.same_as(buffer) for read in buffers_read_by(expression))

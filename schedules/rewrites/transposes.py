@@ -18,6 +18,7 @@ from tvm import tirx
 from schedules.nests import (
     analyzer_within,
     changed,
+    chosen_by,
     conjuncts,
     in_loops,
     in_nest,
@@ -26,7 +27,7 @@ from schedules.nests import (
     steps_of,
     substituted,
 )
-from schedules.rewrites.lanes import in_vector, moves_along, repeated
+from schedules.rewrites.lanes import in_vector, is_kept, moves_along, repeated
 
 _LANES = (4, 8, 16)
 _PLAIN = (tirx.ForKind.SERIAL, tirx.ForKind.UNROLLED)
@@ -114,7 +115,11 @@ def _find_copy(statement: Any, outer: Sequence[Any]) -> _Copy | None:
     ):
         return None
     load = store.value.args[1] if is_conditional(store.value) else store.value
-    if not isinstance(load, tvm.ir.TensorLoad) or load.source.same_as(store.buffer):
+    if (
+        not isinstance(load, tvm.ir.TensorLoad)
+        or load.source.same_as(store.buffer)
+        or not is_kept(store.buffer)
+    ):
         return None
     loops = [*outer, along, *between, across]
     analyzer = analyzer_within(loops)
@@ -183,10 +188,8 @@ def _block(copy: _Copy, start: Any) -> Any:
     if not copy.conditions:
         return turned
     last = copy.lanes - 1
-    holds = reduce(tirx.And, [copy.at(one, start + last, last) for one in copy.conditions])
-    return tirx.IfThenElse(
-        holds, turned, repeated(copy.lanes, lambda at: _vector(copy, start + at))
-    )
+    whole = reduce(tirx.And, [copy.at(one, start + last, last) for one in copy.conditions])
+    return chosen_by(whole, turned, repeated(copy.lanes, lambda at: _vector(copy, start + at)))
 
 
 def _vector(copy: _Copy, step: Any) -> Any:
