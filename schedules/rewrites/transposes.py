@@ -102,32 +102,24 @@ def _find_copy(statement: Any, outer: Sequence[Any]) -> _Copy | None:
     [along, *between], realize = only_realize(statement)
     if realize is None or not between or not isinstance(realize.predicate, tirx.IntImm):
         return None
-    across = between.pop()
-    store = realize.block.body
+    across, store = between.pop(), realize.block.body
+    load = _copied(store)
     if (
-        across.kind != tirx.ForKind.VECTORIZED
+        load is None
+        or across.kind != tirx.ForKind.VECTORIZED
         or steps_of(across) not in _LANES
         or steps_of(along) < steps_of(across)
         or any(loop.kind not in _PLAIN for loop in between)
         or any(loop.kind == tirx.ForKind.UNROLLED for loop in outer)
-        or realize.block.init is not None
-        or not isinstance(store, tirx.BufferStore)
-    ):
-        return None
-    load = store.value.args[1] if is_conditional(store.value) else store.value
-    if (
-        not isinstance(load, tvm.ir.TensorLoad)
-        or load.source.same_as(store.buffer)
-        or not is_kept(store.buffer)
     ):
         return None
     loops = [*outer, along, *between, across]
     analyzer = analyzer_within(loops)
-    conditions = conjuncts(store.value.args[0]) if is_conditional(store.value) else ()
 
     def flat(expression: Any) -> Any:
         return analyzer.simplify(in_loops(expression, realize))
 
+    conditions = conjuncts(store.value.args[0]) if is_conditional(store.value) else ()
     copy = _Copy(
         along=along,
         between=tuple(between),
@@ -140,13 +132,21 @@ def _find_copy(statement: Any, outer: Sequence[Any]) -> _Copy | None:
         conditions=tuple(in_loops(one, realize) for one in conditions),
     )
     turns = (
-        moves_along(copy.reads, loops, len(outer), steps=(1,))
-        and moves_along(copy.writes, loops, len(loops) - 1, steps=(1,))
+        moves_along(copy.reads, loops, len(outer))
+        and moves_along(copy.writes, loops, len(loops) - 1)
         and not moves_along(copy.reads, loops, len(loops) - 1, steps=(0, 1))
+        and all(_ends_once(one, copy, analyzer) for one in copy.conditions)
     )
-    return (
-        copy if turns and all(_ends_once(one, copy, analyzer) for one in copy.conditions) else None
-    )
+    return copy if turns else None
+
+
+def _copied(store: Any) -> Any:
+    """Return the load that a statement stores as it is, or where a condition holds, if it does."""
+    if not isinstance(store, tirx.BufferStore) or not is_kept(store.buffer):
+        return None
+    load = store.value.args[1] if is_conditional(store.value) else store.value
+    is_other = isinstance(load, tvm.ir.TensorLoad) and not load.source.same_as(store.buffer)
+    return load if is_other else None
 
 
 def _ends_once(condition: Any, copy: _Copy, analyzer: Any) -> bool:

@@ -72,8 +72,8 @@ def _is_no_operand(schedule: Any, block: Any) -> bool:
     moves = isinstance(value.value if isinstance(value, tirx.Cast) else value, tvm.ir.TensorLoad)
     written = [region.source for region in schedule.get(block).writes]
     feeds = any(
-        item.is_contraction and any(read.same_as(buffer) for buffer in written)
+        item.is_contraction
+        and any(read.same_as(buffer) for read in item.reads for buffer in written)
         for item in blocks
-        for read in item.reads
     )
     return any(item.is_contraction for item in blocks) and (moves or not feeds)

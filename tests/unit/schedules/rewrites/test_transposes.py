@@ -41,10 +41,17 @@ def is_turned(function):
     return any(isinstance(node, tirx.Shuffle) for node in objects(body))
 
 
-@pytest.mark.parametrize("lanes", [4, 8, 16])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-@pytest.mark.parametrize("index", ["int32", "int64"])
-@pytest.mark.parametrize(("rows", "columns"), [(64, 48), (64, 53), (50, 16), (33, 37), (16, 400)])
+SHAPES = [(64, 48), (64, 53), (50, 16), (33, 37), (16, 400)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "lanes", "dtype", "index"),
+    [
+        *((*shape, lanes, "float32", "int32") for shape in SHAPES for lanes in (4, 8, 16)),
+        *((33, 37, lanes, dtype, "int32") for lanes in (4, 16) for dtype in ("float16", "int8")),
+        (33, 37, 16, "float32", "int64"),
+    ],
+)
 def test_blocks_are_turned(rows, columns, lanes, dtype, index):
     width = 2 * lanes
     function = panels(rows, columns, width, lanes=lanes, dtype=dtype, index=index)
