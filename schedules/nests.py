@@ -144,6 +144,29 @@ def changed(function: Any, change: Change) -> Any:
     return function if found.same_as(body) else with_root_body(function, found)
 
 
+def with_values(function: Any, make: Callable[[Any, Any, Sequence[Any]], Any]) -> Any:
+    """Return a function whose blocks store other values, the same object if none is other.
+
+    Parameters
+    ----------
+    function : tvm.tirx.PrimFunc
+        A scheduled program.
+    make : callable (value, realize, loops) -> value
+        Takes what a realized block stores, with the loops around it.
+    """
+
+    def stored(statement: Any, loops: tuple[Any, ...]) -> Any:
+        store = getattr(getattr(statement, "block", None), "body", None)
+        if not isinstance(store, tirx.BufferStore):
+            return None
+        value = make(store.value, statement, loops)
+        if value.same_as(store.value):
+            return statement
+        return with_block_body(statement, tirx.BufferStore(store.buffer, value, store.indices))
+
+    return changed(function, stored)
+
+
 def _changed(statement: Any, loops: tuple[Any, ...], change: Change) -> Any:
     found = change(statement, loops)
     if found is not None:
@@ -185,15 +208,6 @@ def with_block_body(
     )
     holds = realize.predicate if predicate is None else predicate
     return s_tir.SBlockRealize(realize.iter_values, holds, made)
-
-
-def with_value(realize: Any, make: Callable[[Any], Any]) -> Any:
-    """Return a realized block that stores another value, the same object if it is the same."""
-    store = realize.block.body
-    value = make(store.value)
-    if value.same_as(store.value):
-        return realize
-    return with_block_body(realize, tirx.BufferStore(store.buffer, value, store.indices))
 
 
 def with_loop_body(loop: Any, body: Any) -> Any:

@@ -90,12 +90,11 @@ def _chosen_vector(loop: Any, loops: Sequence[Any]) -> Any:
     if chosen.same_as(loop):
         return loop
     realize = only_realize(chosen.then_case)[1]
-    if not all(is_kept(region.source) for region in realize.block.writes):
-        return loop
     free = isinstance(realize.predicate, tirx.IntImm) and not any(
         map(is_conditional, objects(realize.block.body))
     )
-    return chosen if free else loop
+    kept = all(is_kept(region.source) for region in realize.block.writes)
+    return chosen if free and kept else loop
 
 
 def _bounds(nest: Any, outer: Sequence[Any]) -> Iterator[_Bound]:

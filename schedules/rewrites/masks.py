@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 
 from schedules.canonical import objects
-from schedules.nests import analyzer_within, changed, in_loops, is_conditional, mapped, with_value
+from schedules.nests import analyzer_within, in_loops, is_conditional, mapped, with_values
 
 _DIVISIONS = (tirx.FloorDiv, tirx.FloorMod, tirx.Mod)
 
@@ -30,15 +30,7 @@ def choose_by_lane(function: Any) -> Any:
     tvm.tirx.PrimFunc
         The same object where there is none.
     """
-
-    def chosen(statement: Any, loops: tuple[Any, ...]) -> Any:
-        if not isinstance(
-            getattr(getattr(statement, "block", None), "body", None), tirx.BufferStore
-        ):
-            return None
-        return with_value(statement, lambda value: _with_both(value, statement, loops))
-
-    return changed(function, chosen)
+    return with_values(function, _with_both)
 
 
 def _with_both(value: Any, realize: Any, loops: Sequence[Any]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tvm import tirx
 
-from schedules.nests import changed, deciding_loop, in_loops, mapped, steps_of, with_value
+from schedules.nests import deciding_loop, in_loops, mapped, steps_of, with_values
 
 _DTYPES = ("float32", "float64")
 _LEAST_QUOTIENTS = 16
@@ -33,13 +33,7 @@ def share_reciprocals(function: Any) -> Any:
     tvm.tirx.PrimFunc
         The same object where no divisor stays the same for long.
     """
-    return changed(function, _with_products)
-
-
-def _with_products(statement: Any, loops: tuple[Any, ...]) -> Any:
-    if not isinstance(getattr(getattr(statement, "block", None), "body", None), tirx.BufferStore):
-        return None
-    return with_value(statement, lambda value: _shared(value, statement, loops))
+    return with_values(function, _shared)
 
 
 def _shared(value: Any, realize: Any, loops: Sequence[Any]) -> Any:

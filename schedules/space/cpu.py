@@ -12,7 +12,7 @@ from schedules.space.packed import PackedContraction
 from schedules.space.rules import MutateChoice, Unless, Where
 from schedules.space.stage import Remainder, is_scheduled
 from schedules.space.streaming import streaming, streaming_between
-from schedules.space.structure import blocks_of, has_contraction
+from schedules.space.structure import blocks_of, describe, has_contraction
 from schedules.target import Target
 
 _STOCK = "llvm"
@@ -67,13 +67,8 @@ def _is_beside_contraction(schedule: Any, block: Any) -> bool:
 
 def _is_no_operand(schedule: Any, block: Any) -> bool:
     """Whether TVM may inline a block: what computes an operand would be done for each product."""
-    blocks = blocks_of(schedule)
     value = getattr(schedule.get(block).body, "value", None)
     moves = isinstance(value.value if isinstance(value, tirx.Cast) else value, tvm.ir.TensorLoad)
-    written = [region.source for region in schedule.get(block).writes]
-    feeds = any(
-        item.is_contraction
-        and any(read.same_as(buffer) for read in item.reads for buffer in written)
-        for item in blocks
-    )
-    return any(item.is_contraction for item in blocks) and (moves or not feeds)
+    contractions = [item for item in blocks_of(schedule) if item.is_contraction]
+    feeds = any(map(describe(schedule.get(block)).feeds, contractions))
+    return bool(contractions) and (moves or not feeds)

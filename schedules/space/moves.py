@@ -45,11 +45,7 @@ def inline_cheap(schedule: Any, among: Sequence[Block], *, again: bool) -> list[
         for place, item in enumerate(blocks[:-1]):
             if item.name not in names:
                 continue
-            consumers = [
-                other
-                for other in blocks[place + 1 :]
-                if any(read.same_as(item.writes[0]) for read in other.reads)
-            ]
+            consumers = [other for other in blocks[place + 1 :] if item.feeds(other)]
             once = len(consumers) == 1 and prod(consumers[0].extents) <= item.points
             grows = any(
                 (other.points if again else prod(other.extents)) > 2 * item.points

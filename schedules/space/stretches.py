@@ -37,7 +37,7 @@ def stretch_ending_at(blocks: Sequence[Block], name: str) -> tuple[Block, ...]:
         and one.name not in found
         and not one.is_contraction
         and depths[one.name] == depths[name]
-        and (_feeds(one, other) or _feeds(other, one))
+        and (one.feeds(other) or other.feeds(one))
     }:
         found |= more
     stretch = tuple(item for item in blocks if item.name in found)
@@ -52,12 +52,8 @@ def _depths(blocks: Sequence[Block]) -> dict[str, int]:
             (
                 depths[other.name] + other.is_contraction
                 for other in blocks[:place]
-                if _feeds(other, item)
+                if other.feeds(item)
             ),
             default=0,
         )
     return depths
-
-
-def _feeds(producer: Block, consumer: Block) -> bool:
-    return any(read.same_as(written) for read in consumer.reads for written in producer.writes)

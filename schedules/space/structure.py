@@ -84,6 +84,10 @@ class Block:
         """Number of terms of each reduction."""
         return prod(self.extents) // max(1, self.points)
 
+    def feeds(self, other: "Block") -> bool:
+        """Whether another block reads what it writes."""
+        return any(read.same_as(written) for read in other.reads for written in self.writes)
+
 
 def blocks_of(schedule: Any) -> list[Block]:
     """Return the facts of all blocks of ``main``, producers first."""
