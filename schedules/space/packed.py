@@ -9,6 +9,7 @@ from tvm.s_tir import meta_schedule
 from schedules.space.axis_roles import contraction_in, separate_axes
 from schedules.space.constants import reads_constant
 from schedules.space.contraction import Contraction, is_product
+from schedules.space.long_sums import in_parts
 from schedules.space.matrix_form import MatrixForm
 from schedules.space.rules import applicable
 from schedules.space.sketch import (
@@ -20,7 +21,7 @@ from schedules.space.sketch import (
     turned_sketches,
 )
 from schedules.space.stage import SCHEDULED, TILED, is_scheduled
-from schedules.space.vector_unit import vector_unit
+from schedules.space.vector_unit import VectorUnit, vector_unit
 
 _MOST_DESIGNS = 16
 
@@ -44,21 +45,25 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
 
     def apply(self, sch: Any, block: Any) -> list[Any]:
         """Return one schedule for each sketch, and the block as it is."""
-        contraction = contraction_in(sch, block)
-        if contraction is None:
+        if contraction_in(sch, block) is None:
             return [sch]
-        chosen = self._sketches(sch, block, contraction)
-        sums, products = _count_sums(sch)
+        unit = vector_unit(self._target)
+        whole, parts = in_parts(sch, block, unit)
+        contraction = contraction_in(whole, parts)
+        assert contraction is not None
+        chosen = self._sketches(whole, parts, contraction, unit)
+        sums, products = _count_sums(whole)
         # Each contraction multiplies the number of designs, and so does each sum by TVM's rules,
         # which do nothing once a block beside it is scheduled.
-        untouched = [sch] if sums == 1 and not is_scheduled(sch) else []
+        untouched = [sch] if sums == 1 and not is_scheduled(whole) else []
         most = _MOST_DESIGNS ** (1 / products) - len(untouched)
         few = chosen[:: ceil(len(chosen) / most)]
-        packed = applicable(sch, few, lambda design, sketch: _schedule(design, block, sketch))
+        packed = applicable(whole, few, lambda design, sketch: _schedule(design, parts, sketch))
         return [*untouched, *packed] or [sch]
 
-    def _sketches(self, sch: Any, block: Any, contraction: Contraction) -> list[Sketch]:
-        unit = vector_unit(self._target)
+    def _sketches(
+        self, sch: Any, block: Any, contraction: Contraction, unit: VectorUnit
+    ) -> list[Sketch]:
         rows, columns = (
             reads_constant(sch, block, operand.read)
             for operand in (contraction.rows, contraction.columns)

@@ -22,10 +22,11 @@ def stretch_ending_at(blocks: Sequence[Block], name: str) -> tuple[Block, ...]:
     Returns
     -------
     tuple of Block
-        Producers first; empty if the block is a contraction or not the last one of its stretch.
+        Producers first; empty if the block is the root, a contraction, or not the last one of its
+        stretch.
     """
-    last = next(item for item in blocks if item.name == name)
-    if last.is_contraction:
+    last = next((item for item in blocks if item.name == name), None)
+    if last is None or last.is_contraction:
         return ()
     depths = _depths(blocks)
     found = {name}

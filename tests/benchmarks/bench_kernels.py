@@ -1,7 +1,8 @@
 """`make bench-kernels`: tuned kernels beside PyTorch and TVM's own tuner, on this machine's CPU.
 
 Run as ``python -m tests.benchmarks.bench_kernels``. Resumable: every case that was finished is
-remembered for this commit. QUICK=1 runs four cases without the stock tuner.
+remembered for this commit, and what TVM's tuner found for this version of TVM, as nothing of ours
+takes part in it. QUICK=1 runs four cases without the stock tuner.
 """
 
 import argparse
@@ -21,8 +22,11 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
+import tvm
+
 from schedules.detect import native_target
 from schedules.target import Target
+from tests.benchmarks.kernels import peak
 from tests.benchmarks.kernels.cases import (
     FLOAT32,
     FUSED,
@@ -55,10 +59,10 @@ Everything has {threads} threads. Times are medians of {rounds} rounds; in each 
 contender is timed once, for about {repeat:.0f} ms after an untimed call, in turn; the process of
 the other is stopped meanwhile. The caches are warm.
 
-The peak is that of multiply-adds on registers on all cores at once, the best of 15 repeats
-(`tests/benchmarks/kernels/peak.py`).
+The peak is that of multiply-adds on registers on all cores at once
+(`tests/benchmarks/kernels/peak.py`), timed in turn with the products that are compared with it.
 """
-STOCK = "Stock is TVM's MetaSchedule as it comes, with all cores."
+STOCK = "Stock is TVM's MetaSchedule as it comes, with all cores; its traces are timed here."
 NO_STOCK = "TVM's own tuner, stock, was left out of this run."
 
 
@@ -116,14 +120,14 @@ def main(arguments: Sequence[str]) -> int:
     with_stock = not (quick or options.no_stock)
     in_part = quick or bool(options.only)
     checkpoint = Checkpoint("kernels", quick=quick, fresh=options.fresh)
+    stock = Checkpoint("kernels-stock", fresh=options.fresh, version=tvm.__version__)
     left = [case for case in chosen if not checkpoint.has(_part(case, with_stock))]
     _announce(left, len(chosen), with_stock)
     target, rounds = native_target(), QUICK_ROUNDS if quick else ROUNDS
-    peak = checkpoint.part("peak", lambda: _peak(target))
     found = [
         checkpoint.part(
             _part(case, with_stock),
-            partial(_case, checkpoint, case, target, rounds, with_stock),
+            partial(_case, checkpoint, stock if with_stock else None, case, target, rounds),
         )
         for case in chosen
     ]
@@ -139,7 +143,7 @@ def main(arguments: Sequence[str]) -> int:
             repeat=REPEAT_SECS * 1e3,
         ),
         tables=[_table(group, found) for group in (FLOAT32, LOW, FUSED)],
-        keys={**_keys(found, peak), "complete": with_stock and not in_part, "notes": _notes(found)},
+        keys={**_keys(found), "complete": with_stock and not in_part, "notes": _notes(found)},
         quick=in_part,
     )
     return 0 if all(item["verified"] for item in found) else 1
@@ -157,19 +161,20 @@ def _part(case: Case, with_stock: bool) -> str:
 
 
 def _case(
-    checkpoint: Checkpoint, case: Case, target: Target, rounds: int, with_stock: bool
+    checkpoint: Checkpoint, stock: Checkpoint | None, case: Case, target: Target, rounds: int
 ) -> dict[str, Any]:
     """Tune one case by everybody and time all of them in turn."""
     print(case.name, file=sys.stderr, flush=True)
     ours = checkpoint.part(f"{case.name}: ours", lambda: _tune(case, target))
     kept = {} if ours["trace"] is None else {"ours": ours["trace"]}
-    for trials in _stock_trials(case, with_stock):
-        stock = checkpoint.part(
-            f"{case.name}: stock {trials}",
-            partial(_stock, case, target, trials),
+    for trials in _stock_trials(case, stock is not None):
+        assert stock is not None
+        program = workload_of(case.name).workload_id[:12]
+        theirs = stock.part(
+            f"{case.name} ({program}): {trials} trials", partial(_stock, case, target, trials)
         )
-        if stock["trace"] is not None:
-            kept[f"stock{trials}"] = stock["trace"]
+        if theirs["trace"] is not None:
+            kept[f"stock{trials}"] = theirs["trace"]
     times, notes = _times(case, target, kept, rounds)
     return {
         "name": case.name,
@@ -236,7 +241,13 @@ def _times(
     with _rival(target) as rival, _own(target) as own:
         opened = rival.ask("open", **rival_args)
         notes = [opened["compile_error"]] if "compile_error" in opened else []
-        mine = own.ask("open", name=case.name, target=target.as_dict(), traces_of=dict(kept))
+        mine = own.ask(
+            "open",
+            name=case.name,
+            target=target.as_dict(),
+            traces_of=dict(kept),
+            with_peak=case.name in PEAK_CASES,
+        )
         contenders = [(own, kind) for kind in mine["kinds"]]
         contenders += [(rival, kind) for kind in opened["kinds"]]
         calls = {
@@ -248,11 +259,6 @@ def _times(
             for player, kind in contenders:
                 secs[kind].append(player.ask("time", kind=kind, calls=calls[kind])["secs"])
     return {kind: median(values) for kind, values in secs.items()}, notes
-
-
-def _peak(target: Target) -> float:
-    with _own(target) as own:
-        return float(own.ask("peak", target=target.as_dict())["flops_per_sec"])
 
 
 @contextmanager
@@ -310,13 +316,15 @@ def _table(group: str, found: Sequence[dict[str, Any]]) -> Table:
     return Table(title=f"Microseconds: {group}", columns=columns, rows=rows)
 
 
-def _keys(found: Sequence[dict[str, Any]], peak: float) -> dict[str, object]:
+def _keys(found: Sequence[dict[str, Any]]) -> dict[str, object]:
     suite = [item for item in found if item["group"] == FLOAT32]
     ratios = _ratios(suite, _torch_secs)
-    peaks = [
-        item["flops"] / item["times"]["ours"] / peak
-        for item in suite
-        if item["name"] in PEAK_CASES and "ours" in item["times"]
+    beside_peak = [item for item in suite if "peak" in item["times"]]
+    peaks = [peak.flops(native_target()) / item["times"]["peak"] for item in beside_peak]
+    fractions = [
+        item["flops"] / item["times"]["ours"] / flops_per_sec
+        for item, flops_per_sec in zip(beside_peak, peaks, strict=True)
+        if "ours" in item["times"]
     ]
     return {
         "vs_torch_geomean": _geomean(ratios),
@@ -328,11 +336,11 @@ def _keys(found: Sequence[dict[str, Any]], peak: float) -> dict[str, object]:
         "lowp_vs_onednn_geomean": _geomean(
             _ratios([item for item in found if item["group"] == LOW], _torch_secs)
         ),
-        "matmul_peak_fraction": min(peaks, default=None),
+        "matmul_peak_fraction": min(fractions, default=None),
         "fused_vs_torch_geomean": _geomean(
             _ratios([item for item in found if item["group"] == FUSED], _torch_secs)
         ),
-        "peak_gflops": peak / 1e9,
+        "peak_gflops": [flops_per_sec / 1e9 for flops_per_sec in peaks],
         "unverified": [item["name"] for item in found if not item["verified"]],
     }
 

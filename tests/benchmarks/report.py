@@ -46,16 +46,20 @@ class Checkpoint:
         Whether it is a shrunk run, whose parts are none of a full one.
     fresh : bool
         Forget what an earlier run finished.
+    version : str, optional
+        Of the code that is run: parts of another version are worthless. The project's commit where
+        nothing is given.
 
     Notes
     -----
-    Parts are remembered for one commit only: a change of the code makes them worthless.
     Thread-safe.
     """
 
-    def __init__(self, name: str, *, quick: bool = False, fresh: bool = False) -> None:
+    def __init__(
+        self, name: str, *, quick: bool = False, fresh: bool = False, version: str | None = None
+    ) -> None:
         size = "-quick" if quick else ""
-        self._path = ROOT / "build" / "benchmarks" / f"{name}{size}-{commit()}.json"
+        self._path = ROOT / "build" / "benchmarks" / f"{name}{size}-{version or commit()}.json"
         self._lock = threading.Lock()
         self._parts: dict[str, Any] = {}
         if self._path.exists() and not fresh:

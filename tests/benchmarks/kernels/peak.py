@@ -1,36 +1,35 @@
 """The float32 peak of a machine: multiply-adds on registers, on all cores at once.
 
 Each core keeps `ACCUMULATORS` vectors in registers and multiplies and adds to each of them in turn:
-enough of them to hide the latency, no memory is touched in between. The best of several repeats,
-because a peak is what the machine can do; one that shares its cores shows less.
+enough of them to hide the latency, no memory is touched in between.
 """
 
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import te
 
 from schedules import trace as traces
 from schedules.space.lanes import float32_lanes
 from schedules.target import Target
-from tuner.measure.cores import starting_threads
 
 ACCUMULATORS = 12
 STEPS = 2**18
-REPEATS = 15
 
 
-def flops_per_sec(target: Target) -> float:
-    """Return float32 operations per second, a multiply-add counted as two."""
+def flops(target: Target) -> float:
+    """Return what a call of the kernel computes, a multiply-add counted as two."""
+    return 2.0 * ACCUMULATORS * float32_lanes(target) * STEPS * target.cores
+
+
+def kernel(target: Target) -> tuple[Any, list[Any]]:
+    """Return the built library, whose ``main`` is the kernel, and arguments for it."""
     lanes, cores = float32_lanes(target), target.cores
     library = traces.build(_program(lanes, cores), tvm.target.Target(target.as_dict()))
-    arguments = [tvm.runtime.tensor(value) for value in _arguments(ACCUMULATORS * lanes, cores)]
-    # This thread might share a core with another one, and the peak would be half of it.
-    with starting_threads():
-        library["main"](*arguments)
-    timed = library.time_evaluator("main", tvm.cpu(), number=1, repeat=REPEATS)
-    flops = 2.0 * ACCUMULATORS * lanes * STEPS * cores
-    return flops / min(float(secs) for secs in timed(*arguments).results)
+    width = ACCUMULATORS * lanes
+    values = np.full(width, 0.5, dtype=np.float32), np.zeros((cores, width), dtype=np.float32)
+    return library, [tvm.runtime.tensor(value) for value in values]
 
 
 def _program(lanes: int, cores: int) -> Any:
@@ -56,9 +55,3 @@ def _program(lanes: int, cores: int) -> Any:
     schedule.vectorize(inner)
     schedule.decompose_reduction(block, loop)
     return schedule.mod
-
-
-def _arguments(width: int, cores: int) -> list[Any]:
-    import numpy as np
-
-    return [np.full(width, 0.5, dtype=np.float32), np.zeros((cores, width), dtype=np.float32)]

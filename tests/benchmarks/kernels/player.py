@@ -23,37 +23,37 @@ class Player:
     """Holds the kernels of one case at a time."""
 
     def __init__(self) -> None:
-        self._kernels: dict[str, Any] = {}
-        self._buffers: list[Any] = []
+        self._kernels: dict[str, tuple[Any, list[Any]]] = {}
 
     def open(
-        self, name: str, target: dict[str, object], traces_of: dict[str, str]
+        self, name: str, target: dict[str, object], traces_of: dict[str, str], with_peak: bool
     ) -> dict[str, Any]:
-        """Build a case's traces: ``ours`` and those of the stock tuner, which knows TVM only."""
+        """Build a case's traces: ``ours`` and those of the stock tuner, which knows TVM only.
+
+        With ``peak`` beside them, if that is wanted.
+        """
         workload = workload_of(name)
-        described = tvm.target.Target(Target.parse(target).as_dict())
-        self._kernels = {}
+        parsed = Target.parse(target)
+        described = tvm.target.Target(parsed.as_dict())
+        buffers = [
+            tvm.runtime.tensor(value) for value in verify.random_inputs(workload.tensors, seed=0)
+        ]
+        self._kernels = {"peak": peak.kernel(parsed)} if with_peak else {}
         for kind, trace in traces_of.items():
             scheduled = traces.replay(trace, module_of(workload)).mod
             with nullcontext() if kind == "ours" else vector_math.compiler_default():
-                self._kernels[kind] = traces.build(scheduled, described)
-        self._buffers = [
-            tvm.runtime.tensor(value) for value in verify.random_inputs(workload.tensors, seed=0)
-        ]
-        # As when it was tuned.
+                self._kernels[kind] = traces.build(scheduled, described), buffers
+        # As when it was tuned; threads that share a core would halve the peak.
         with starting_threads():
-            for kernel in self._kernels.values():
-                kernel["main"](*self._buffers)
+            for kernel, arguments in self._kernels.values():
+                kernel["main"](*arguments)
         return {"kinds": list(self._kernels)}
 
     def time(self, kind: str, calls: int) -> dict[str, Any]:
         """Return the mean seconds of one call; one call goes before."""
-        evaluate = self._kernels[kind].time_evaluator("main", tvm.cpu(), number=calls, repeat=1)
-        return {"secs": float(evaluate(*self._buffers).results[0])}
-
-    def peak(self, target: dict[str, object]) -> dict[str, Any]:
-        """Return the machine's float32 peak; see `tests.benchmarks.kernels.peak`."""
-        return {"flops_per_sec": peak.flops_per_sec(Target.parse(target))}
+        kernel, arguments = self._kernels[kind]
+        evaluate = kernel.time_evaluator("main", tvm.cpu(), number=calls, repeat=1)
+        return {"secs": float(evaluate(*arguments).results[0])}
 
 
 def main() -> None:
