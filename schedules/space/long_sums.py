@@ -22,7 +22,9 @@ _LEAST_ROWS = 32
 _MOST_PARTS = 8
 
 
-def in_parts(sch: Any, block: Any, unit: VectorUnit) -> tuple[Any, Any]:
+def in_parts(
+    sch: Any, block: Any, found: Contraction, unit: VectorUnit
+) -> tuple[Any, Any, Contraction]:
     """Cut a contraction's sum in parts if it is long.
 
     It is where there are rows enough to read each panel of columns again and again, and a panel is
@@ -36,19 +38,20 @@ def in_parts(sch: Any, block: Any, unit: VectorUnit) -> tuple[Any, Any]:
     sch : tvm.s_tir.Schedule
         Not changed.
     block : block
-        A contraction with its own loops (`schedules.space.axis_roles.contraction_in`).
+        With its own loops.
+    found : Contraction
+        What `schedules.space.axis_roles.contraction_in` finds in it.
     unit : VectorUnit
         The target's registers.
 
     Returns
     -------
-    schedule and block
+    schedule, block and Contraction
         What to schedule: a copy and its parts, or what was given.
     """
-    found = contraction_in(sch, block)
-    cut = None if found is None or _has_constant(sch, block, found) else _cut(found, unit)
+    cut = None if _has_constant(sch, block, found) else _cut(found, unit)
     if cut is None:
-        return sch, block
+        return sch, block, found
     axis, steps = cut
     design = sch.copy()
     separate_axes(design, block)
@@ -61,7 +64,9 @@ def in_parts(sch: Any, block: Any, unit: VectorUnit) -> tuple[Any, Any]:
     design.transform_block_layout(block, index_map(parts_first, arity, dtype))
     parts = design.rfactor(design.get_loops(block)[0], 0)
     _add_up(design, block, unit)
-    return design, parts
+    part = contraction_in(design, parts)
+    assert part is not None
+    return design, parts, part
 
 
 def _has_constant(sch: Any, block: Any, found: Contraction) -> bool:

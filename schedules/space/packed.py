@@ -45,12 +45,11 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
 
     def apply(self, sch: Any, block: Any) -> list[Any]:
         """Return one schedule for each sketch, and the block as it is."""
-        if contraction_in(sch, block) is None:
+        found = contraction_in(sch, block)
+        if found is None:
             return [sch]
         unit = vector_unit(self._target)
-        whole, parts = in_parts(sch, block, unit)
-        contraction = contraction_in(whole, parts)
-        assert contraction is not None
+        whole, parts, contraction = in_parts(sch, block, found, unit)
         chosen = self._sketches(whole, parts, contraction, unit)
         sums, products = _count_sums(whole)
         # Each contraction multiplies the number of designs, and so does each sum by TVM's rules,

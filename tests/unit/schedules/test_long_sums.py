@@ -47,10 +47,10 @@ def parts_of(workload):
         if contraction_in(schedule, block) is not None
     ]
     before = schedule.mod
-    design, parts = in_parts(schedule, product, AVX512)
+    whole = contraction_in(schedule, product)
+    assert whole is not None
+    _, _, found = in_parts(schedule, product, whole, AVX512)
     assert schedule.mod.same_as(before)
-    found = contraction_in(design, parts)
-    assert found is not None
     return found.extent(Role.BATCH), found.extent(Role.SUM)
 
 
