@@ -16,7 +16,7 @@ from tvm.s_tir.schedule import Trace
 from schedules import intrinsics, prepack, vector_math
 from schedules.errors import InvalidTraceError
 from schedules.identity import canonical_json
-from schedules.rewrites import rewritten
+from schedules.rewrites import rewritten, rewritten_whole
 from schedules.space.vector_unit import AVX512, vector_unit
 
 _WHOLE_REGISTERS = "-prefer-256-bit"
@@ -94,7 +94,7 @@ def build(module: Any, target: Any) -> Any:
     target : tvm.target.Target
         What to compile for.
     """
-    split = prepack.split(module).module
+    split = prepack.split(tvm.IRModule({"main": rewritten_whole(module["main"])})).module
     functions = {name: rewritten(function) for name, function in split.functions_items()}
     with build_context(target):
         return tvm.tirx.build(tvm.IRModule(functions), target=build_target(target))

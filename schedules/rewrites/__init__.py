@@ -10,14 +10,16 @@ from schedules.rewrites.edge_tiles import free_whole_tiles
 from schedules.rewrites.masks import choose_by_lane
 from schedules.rewrites.quotients import share_reciprocals
 from schedules.rewrites.transposes import turn_in_registers
+from schedules.rewrites.unsigned_bytes import store_unsigned
 from schedules.rewrites.vector_sums import sum_in_lanes
 from schedules.rewrites.vector_tails import end_in_vectors
 from schedules.rewrites.zero_terms import skip_zero_terms
 
-VERSION = 3
+VERSION = 4
 """Changes when generated code does; part of the environment of a measurement."""
 
 _REWRITES = (
+    store_unsigned,
     choose_by_lane,
     turn_in_registers,
     free_whole_tiles,
@@ -41,3 +43,16 @@ def rewritten(function: Any) -> Any:
     for rewrite in _REWRITES:
         function = rewrite(function)
     return function
+
+
+def rewritten_whole(function: Any) -> Any:
+    """Rewrite a scheduled function from which the packing of constants is yet to be split.
+
+    What is packed, and how calls read it, change together here or not at all.
+
+    Returns
+    -------
+    tvm.tirx.PrimFunc
+        The same object if there is nothing to do.
+    """
+    return function if vector_math.is_compiler_default() else store_unsigned(function)

@@ -1,27 +1,28 @@
 """A register tile of a product by dot-product instructions of AVX-512, in LLVM's language.
 
 ``vpdpbusd`` adds four products of bytes to each int32 of a vector, but takes one operand unsigned.
-So 128 is added to the columns' operand, by flipping its sign bits; what that adds to a sum is 128
-times the sum of the row, which one more instruction in each step adds up for all rows of the tile,
-and which is taken away at the end. All of it is exact for all bytes. ``vdpbf16ps`` adds two
-products of bfloat16 to each float32; it takes numbers below the smallest normal one for zero, and
-rounds after each of the two.
+So 128 is added to the columns' operand, by flipping its sign bits: here, or once where its panels
+are packed (`schedules.rewrites.unsigned_bytes`). What that adds to a sum is 128 times the sum of
+the row, which one more instruction in each step adds up for all rows of the tile, and which is
+taken away at the end. All of it is exact for all bytes. ``vdpbf16ps`` adds two products of bfloat16
+to each float32; it takes numbers below the smallest normal one for zero, and rounds after each of
+the two.
 
 Source: Jacob et al., Quantization and Training of Neural Networks, 2018, section 2.3 (offsets).
 """
 
 from collections.abc import Iterator
 
-from schedules.space.dots import LANES, VectorDot
+from schedules.space.dots import LANES, SIGNS, VectorDot
 
 _BITS = "<16 x i32>"
 """A register, whatever is in it."""
-_SIGNS = 0x80808080 - 2**32
-"""The sign bits of four bytes: as unsigned numbers, 128 each."""
 
 
 def source(function: str, dot: VectorDot, rows: int, vectors: int, depth: int) -> str:
     """Write the function ``function(a, b, c, c_row)``: a loop with all sums in variables.
+
+    Where the instruction takes unsigned numbers, the columns' bits to flip are a fifth parameter.
 
     Parameters
     ----------
@@ -37,12 +38,14 @@ def source(function: str, dot: VectorDot, rows: int, vectors: int, depth: int) -
     held = [f"sum{row}.{vector}" for row in range(rows) for vector in range(vectors)]
     if dot.is_unsigned:
         held.append("offsets")
+    flips = ", i32 %flips" if dot.is_unsigned else ""
     lines = [
         f"declare {dot.sum_vector} @{dot.instruction}"
         f"({dot.sum_vector}, {dot.operand_vector}, {dot.operand_vector})",
         f"declare {_BITS} @llvm.masked.load.v16i32.p0(ptr, i32, <16 x i1>, {_BITS})",
-        f"define i32 @{function}(ptr %a, ptr %b, ptr %c, i32 %c_row) {{",
+        f"define i32 @{function}(ptr %a, ptr %b, ptr %c, i32 %c_row{flips}) alwaysinline {{",
         "entry:",
+        *(_repeat("flip", "%flips") if dot.is_unsigned else ()),
         "  br label %step",
         "step:",
         "  %at = phi i64 [ 0, %entry ], [ %next, %step ]",
@@ -70,28 +73,24 @@ def _step(dot: VectorDot, rows: int, vectors: int) -> Iterator[str]:
     """Add one group of products to every sum."""
     operands = dot.operand_vector
     multiply = f"call {dot.sum_vector} @{dot.instruction}({dot.sum_vector}"
-    signs = _splat(_SIGNS)
     if dot.is_unsigned:
         mask = ", ".join(f"i1 {int(row < rows)}" for row in range(LANES))
         yield (
             f"  %rows = call {_BITS} @llvm.masked.load.v16i32.p0(ptr %a.step, i32 4, "
             f"<16 x i1> <{mask}>, {_BITS} zeroinitializer)"
         )
-        yield f"  %offsets.next = {multiply} %offsets, {operands} {signs}, {operands} %rows)"
+        factors = f"{operands} {_splat(SIGNS)}, {operands} %rows"
+        yield f"  %offsets.next = {multiply} %offsets, {factors})"
     for vector in range(vectors):
         yield from _load(f"bits{vector}", _BITS, "%b.step", 4 * LANES * vector)
         if dot.is_unsigned:
-            yield f"  %column{vector} = xor {_BITS} %bits{vector}, {signs}"
+            yield f"  %column{vector} = xor {_BITS} %bits{vector}, %flip"
         else:
             yield f"  %column{vector} = bitcast {_BITS} %bits{vector} to {operands}"
     for row in range(rows):
         # Repeated in all lanes, which the instruction can do itself.
         yield from _load(f"group{row}", "i32", "%a.step", 4 * row)
-        yield f"  %first{row} = insertelement {_BITS} poison, i32 %group{row}, i64 0"
-        yield (
-            f"  %repeated{row} = shufflevector {_BITS} %first{row}, {_BITS} poison, "
-            f"{_BITS} zeroinitializer"
-        )
+        yield from _repeat(f"repeated{row}", f"%group{row}")
         yield f"  %row{row} = bitcast {_BITS} %repeated{row} to {operands}"
         for vector in range(vectors):
             name = f"%sum{row}.{vector}"
@@ -126,6 +125,13 @@ def _end(dot: VectorDot, rows: int, vectors: int) -> Iterator[str]:
 def _load(name: str, kind: str, base: str, offset_bytes: int) -> Iterator[str]:
     yield f"  %{name}.at = getelementptr i8, ptr {base}, i64 {offset_bytes}"
     yield f"  %{name} = load {kind}, ptr %{name}.at, align 4"
+
+
+def _repeat(name: str, value: str) -> Iterator[str]:
+    yield f"  %{name}.first = insertelement {_BITS} poison, i32 {value}, i64 0"
+    yield (
+        f"  %{name} = shufflevector {_BITS} %{name}.first, {_BITS} poison, {_BITS} zeroinitializer"
+    )
 
 
 def _splat(value: int) -> str:

@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tvm import tirx
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
 from schedules.space import amx_source, dot_source
-from schedules.space.dots import DOTS, LANES, Dot, MatrixDot, VectorDot
+from schedules.space.dots import DOTS, FUNCTIONS, LANES, SIGNS, Dot, MatrixDot, VectorDot
 
 PREFIX = "tunesmith.dot_"
 
@@ -52,7 +53,7 @@ class DotTile:
     @property
     def function(self) -> str:
         """Of what it is made of."""
-        return self.name.replace(".", "_")
+        return self.name.replace(PREFIX, FUNCTIONS)
 
 
 _NAME = re.compile(re.escape(PREFIX) + rf"({'|'.join(DOTS)})_(\d+)x(\d+)x(\d+)\b")
@@ -73,6 +74,7 @@ def register(tile: DotTile) -> None:
     group, row_group = dot.group, dot.row_group
     operands, sums = dot.operands, dot.sums
     function, source = tile.function, _source(tile)
+    flips = [tirx.const(SIGNS, "int32")] if dot.is_unsigned else []
     # By then TVM calls what bfloat16 is stored as by its name.
     stored = {"bfloat16": "uint16"}.get(operands, operands)
 
@@ -117,6 +119,7 @@ def register(tile: DotTile) -> None:
                     T.tvm_access_ptr(T.type_annotation(stored), B.data, B.elem_offset, n * k, 1),
                     T.tvm_access_ptr(T.type_annotation(sums), C.data, C.elem_offset, m * n, 3),
                     c_row,
+                    *flips,
                 )
             )
 

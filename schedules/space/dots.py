@@ -12,6 +12,10 @@ from tvm.target.codegen import target_has_features
 
 LANES = 16
 """Sums in a vector, and in a row of a tile of AMX."""
+FUNCTIONS = "tunesmith_dot_"
+"""How the names of functions begin that multiply tiles."""
+SIGNS = 0x80808080 - 2**32
+"""The sign bits of four bytes: as unsigned numbers, 128 each."""
 TILE_BYTES = 64
 """A row of a tile of AMX, at most."""
 
@@ -30,6 +34,8 @@ class Dot:
         Dtypes of the products' factors and of the sum.
     group : int
         Products that are added at once.
+    is_unsigned : bool
+        Whether it takes the columns' factors unsigned.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Dot:
     operands: str
     sums: str
     group: int
+    is_unsigned: bool = False
 
     @property
     def row_group(self) -> int:
@@ -53,13 +60,10 @@ class VectorDot(Dot):
     ----------
     operand_vector, sum_vector : str
         LLVM's types of a register of them, as the instruction takes it.
-    is_unsigned : bool
-        Whether it takes the first operand unsigned.
     """
 
     operand_vector: str
     sum_vector: str
-    is_unsigned: bool = False
 
     @property
     def registers(self) -> int:

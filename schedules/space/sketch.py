@@ -174,9 +174,8 @@ def dot_sketches(contraction: Contraction, unit: VectorUnit, dots: Sequence[Dot]
 
 def _dot_cycles(tile: RegisterTile, *, dot: VectorDot, rows: int, columns: int) -> float:
     """Estimate the cycles of one step over the whole matrix, with what unsigned operands take."""
-    flips_and_offset = tile.vectors + 1 if dot.is_unsigned else 0
-    share = 1 + flips_and_offset / (tile.rows * tile.vectors)
-    return cycles(tile, rows, columns) * share
+    offset = 1 / (tile.rows * tile.vectors) if dot.is_unsigned else 0
+    return cycles(tile, rows, columns) * (1 + offset)
 
 
 def matrix_tiles(rows: int, columns: int) -> list[RegisterTile]:
