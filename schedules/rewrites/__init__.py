@@ -13,6 +13,7 @@ from schedules.rewrites.transposes import turn_in_registers
 from schedules.rewrites.unsigned_bytes import store_unsigned
 from schedules.rewrites.vector_sums import sum_in_lanes
 from schedules.rewrites.vector_tails import end_in_vectors
+from schedules.rewrites.word_transposes import turn_words
 from schedules.rewrites.zero_terms import skip_zero_terms
 
 VERSION = 4
@@ -20,6 +21,7 @@ VERSION = 4
 
 _REWRITES = (
     store_unsigned,
+    turn_words,
     choose_by_lane,
     turn_in_registers,
     free_whole_tiles,

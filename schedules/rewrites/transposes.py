@@ -7,7 +7,7 @@ as they have lanes, each along the matrix, and interleaved until they lie along 
 Source: Eklundh, A Fast Computer Method for Matrix Transposing, 1972, for exchanges in log2 steps.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -47,11 +47,11 @@ def turn_in_registers(function: Any) -> Any:
         The same object where there is none.
     """
 
-    def turned(statement: Any, outer: tuple[Any, ...]) -> Any:
+    def in_blocks(statement: Any, outer: tuple[Any, ...]) -> Any:
         copy = _find_copy(statement, outer)
         return None if copy is None else _in_blocks(copy)
 
-    return changed(function, turned)
+    return changed(function, in_blocks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ def _find_copy(statement: Any, outer: Sequence[Any]) -> _Copy | None:
         moves_along(copy.reads, loops, len(outer))
         and moves_along(copy.writes, loops, len(loops) - 1)
         and not moves_along(copy.reads, loops, len(loops) - 1, steps=(0, 1))
-        and all(_ends_once(one, copy, analyzer) for one in copy.conditions)
+        and all(ends_once(one, (along, across), analyzer) for one in copy.conditions)
     )
     return copy if turns else None
 
@@ -149,15 +149,15 @@ def _copied(store: Any) -> Any:
     return load if is_other else None
 
 
-def _ends_once(condition: Any, copy: _Copy, analyzer: Any) -> bool:
-    """Whether a condition that holds for a step or lane holds for all before it."""
+def ends_once(condition: Any, loops: Sequence[Any], analyzer: Any) -> bool:
+    """Whether a condition that holds in an iteration of some loops holds in all before it."""
     if not isinstance(condition, tirx.LT) or not isinstance(condition.b, tirx.IntImm):
         return False
     return all(
         analyzer.can_prove(
             substituted(condition.a, [loop.loop_var], [loop.loop_var + 1]) >= condition.a
         )
-        for loop in (copy.along, copy.across)
+        for loop in loops
     )
 
 
@@ -184,12 +184,12 @@ def _between(copy: _Copy, body: Any) -> Any:
 
 def _block(copy: _Copy, start: Any) -> Any:
     """Return the statement for a block: as a whole where no condition cuts it off."""
-    turned = tirx.SeqStmt(list(_turned(copy, start)))
+    block = tirx.SeqStmt(_turned(copy, start))
     if not copy.conditions:
-        return turned
+        return block
     last = copy.lanes - 1
     whole = reduce(tirx.And, [copy.at(one, start + last, last) for one in copy.conditions])
-    return chosen_by(whole, turned, repeated(copy.lanes, lambda at: _vector(copy, start + at)))
+    return chosen_by(whole, block, repeated(copy.lanes, lambda at: _vector(copy, start + at)))
 
 
 def _vector(copy: _Copy, step: Any) -> Any:
@@ -204,29 +204,54 @@ def _vector(copy: _Copy, step: Any) -> Any:
     )
 
 
-def _turned(copy: _Copy, start: Any) -> Iterator[Any]:
-    """Yield the statements that read a block's rows, turn it, and write its columns."""
+def _turned(copy: _Copy, start: Any) -> list[Any]:
+    """Return the statements that read a block's rows, turn it, and write its columns."""
     lanes = copy.lanes
     dtype = f"{copy.target.ty.dtype}x{lanes}"
-    vectors = []
-    for lane in range(lanes):
-        row = tirx.Var(f"row_{lane}", dtype)
+    statements = []
+
+    def bound(name: str, vector: Any) -> Any:
+        variable = tirx.Var(name, dtype)
+        statements.append(tirx.Bind(variable, vector))
+        return variable
+
+    def row(lane: int) -> Any:
         *upper, last = (copy.at(index, start, lane) for index in copy.reads)
-        yield tirx.Bind(row, tirx.BufferLoad(copy.source, [*upper, tirx.Ramp(last, 1, lanes)]))
-        vectors.append(row)
-    half = lanes // 2
+        return tirx.BufferLoad(copy.source, [*upper, tirx.Ramp(last, 1, lanes)])
+
+    def mixed(one: Any, other: Any, places: Sequence[int]) -> Any:
+        return bound("mixed", tirx.Shuffle([one, other], [tirx.const(at) for at in places]))
+
+    rows = [bound(f"row_{lane}", row(lane)) for lane in range(lanes)]
+    for step, column in enumerate(turned(rows, mixed)):
+        *upper, last = (copy.at(index, start + step, 0) for index in copy.writes)
+        indices = [*upper, tirx.Ramp(last, 1, lanes)]
+        statements.append(tirx.BufferStore(copy.target, column, indices))
+    return statements
+
+
+def turned(rows: Sequence[Any], mix: Callable[[Any, Any, Sequence[int]], Any]) -> Sequence[Any]:
+    """Transpose a square block of vectors.
+
+    Parameters
+    ----------
+    rows : sequence
+        As many vectors as each has lanes, a power of two.
+    mix : callable (one, other, places) -> vector
+        Makes a vector of the lanes of two, which are counted through both.
+    """
+    lanes, half = len(rows), len(rows) // 2
+    vectors = list(rows)
     # Half of the places' bits change owner between vectors and lanes in turn: a step for each bit.
     for _ in range(lanes.bit_length() - 1):
         pairs = list(zip(vectors[:half], vectors[half:], strict=True))
-        vectors = []
-        for pair in pairs:
-            for part in (0, half):
-                places = [
-                    place for lane in range(half) for place in (part + lane, lanes + part + lane)
-                ]
-                mixed = tirx.Var("mixed", dtype)
-                yield tirx.Bind(mixed, tirx.Shuffle([*pair], [tirx.const(at) for at in places]))
-                vectors.append(mixed)
-    for step, column in enumerate(vectors):
-        *upper, last = (copy.at(index, start + step, 0) for index in copy.writes)
-        yield tirx.BufferStore(copy.target, column, [*upper, tirx.Ramp(last, 1, lanes)])
+        vectors = [
+            mix(
+                one,
+                other,
+                [at for lane in range(half) for at in (start + lane, lanes + start + lane)],
+            )
+            for one, other in pairs
+            for start in (0, half)
+        ]
+    return vectors

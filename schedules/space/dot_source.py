@@ -43,7 +43,7 @@ def source(function: str, dot: VectorDot, rows: int, vectors: int, depth: int) -
         f"declare {dot.sum_vector} @{dot.instruction}"
         f"({dot.sum_vector}, {dot.operand_vector}, {dot.operand_vector})",
         f"declare {_BITS} @llvm.masked.load.v16i32.p0(ptr, i32, <16 x i1>, {_BITS})",
-        f"define i32 @{function}(ptr %a, ptr %b, ptr %c, i32 %c_row{flips}) alwaysinline {{",
+        f"define i32 @{function}(ptr %a, ptr %b, ptr %c, i32 %c_row{flips}) {{",
         "entry:",
         *(_repeat("flip", "%flips") if dot.is_unsigned else ()),
         "  br label %step",
