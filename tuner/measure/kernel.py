@@ -97,8 +97,9 @@ class Kernel:
         self._cold = str((module["main"].attrs or {}).get(timing.CACHE_ATTRIBUTE)) == "cold"
         self._backend = backend_for(assignment.target, assignment.device)
         with running_on(assignment.build_cores):
-            self._packed = prepack.split(self._backend.schedule(assignment.trace, module))
-            self._library, self.code_id = self._backend.build(self._packed.module)
+            scheduled = self._backend.schedule(assignment.trace, module)
+            self._packed = prepack.split(scheduled)
+            self._library, self.code_id = self._backend.build(scheduled)
         self.build_secs = time.perf_counter() - started
         self._conditions: Conditions = {
             "cache": "cold" if self._cold else "warm",
