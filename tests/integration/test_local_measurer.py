@@ -93,9 +93,12 @@ def test_a_trial_has_repeats_and_no_verification(measurer, target, matmul):
     assert result.verification is None
 
 
-def test_a_weight_is_packed_before_it_is_timed_and_the_check_goes_through_it(measurer, target):
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_weight_is_packed_before_it_is_timed_and_the_check_goes_through_it(
+    measurer, target, dtype
+):
     workload = workload_from_call(
-        find_operator("dense").call({"n": 33, "m": 80, "k": 48}, "float32", ["W"])
+        find_operator("dense").call({"n": 33, "m": 80, "k": 48}, dtype, ["W"])
     )
     traces = {canonical_trace(schedule.trace) for schedule in samples(workload)[:3]}
     assert all(AHEAD in trace for trace in traces)
