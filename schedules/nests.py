@@ -50,9 +50,19 @@ def conjuncts(condition: Any) -> Iterator[Any]:
         yield condition
 
 
+def is_call(node: Any, name: str) -> bool:
+    """Whether a node calls one of TVM's operators."""
+    return isinstance(node, tvm.ir.Call) and getattr(node.op, "name", "") == name
+
+
 def is_conditional(value: Any) -> bool:
     """Whether an expression computes only the one of two values that its condition chooses."""
-    return isinstance(value, tvm.ir.Call) and getattr(value.op, "name", "") == _IF_THEN_ELSE
+    return is_call(value, _IF_THEN_ELSE)
+
+
+def is_among(buffer: Any, others: Sequence[Any]) -> bool:
+    """Whether a buffer, or None, is one of some."""
+    return buffer is not None and any(buffer.same_as(other) for other in others)
 
 
 def factors_of(statement: Any) -> list[Any]:
@@ -87,7 +97,7 @@ def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
         made = [mapped(argument, change) for argument in value.args]
         if all(one.same_as(before) for one, before in zip(made, value.args, strict=True)):
             return value
-        return tvm.ir.Call(value.op, made, value.attrs, value.ty_args, value.span, value.ty)
+        return with_arguments(value, made)
     if isinstance(value, tirx.Cast):
         inner = mapped(value.value, change)
         return value if inner.same_as(value.value) else tirx.Cast(value.ty.dtype, inner)
@@ -95,6 +105,11 @@ def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
         return value
     a, b = mapped(value.a, change), mapped(value.b, change)
     return value if a.same_as(value.a) and b.same_as(value.b) else type(value)(a, b)
+
+
+def with_arguments(call: Any, arguments: Sequence[Any]) -> Any:
+    """Return a call with other arguments."""
+    return tvm.ir.Call(call.op, [*arguments], call.attrs, call.ty_args, call.span, call.ty)
 
 
 # --- in terms of loops ---------------------------------------------------------------------------
@@ -183,6 +198,11 @@ def with_parts(sequence: Any, parts: Sequence[Any]) -> Any:
     """Return statements in place of those of a sequence, the same object if all are the same."""
     same = all(part.same_as(before) for part, before in zip(parts, sequence.seq, strict=True))
     return sequence if same else tirx.SeqStmt([*parts])
+
+
+def in_sequence(parts: Sequence[Any]) -> Any:
+    """Return statements one after the other; TVM has no sequence of one."""
+    return parts[0] if len(parts) == 1 else tirx.SeqStmt([*parts])
 
 
 def with_root_body(function: Any, body: Any, buffers: Sequence[Any] = ()) -> Any:

@@ -16,7 +16,7 @@ import tvm
 from tvm import s_tir, tirx
 
 from schedules.errors import InvalidTraceError
-from schedules.nests import nests_of, only_block
+from schedules.nests import in_sequence, is_among, nests_of, only_block
 
 CONSTANTS = "layout_free_buffers"
 """Attribute of a function: the positions of its constant parameters."""
@@ -84,7 +84,7 @@ def split(module: Any) -> Packed:
     for place, buffer in zip(places, packed, strict=True):
         parameters[place] = buffer
     made_inside = function.body.block.alloc_buffers
-    left = [made for made in made_inside if not any(made.same_as(one) for one in packed)]
+    left = [made for made in made_inside if not is_among(made, packed)]
     main = _function("main", parameters, calls, buffers=left, attributes=function.attrs)
     return Packed(
         module=tvm.IRModule({"main": main, PREPACK: prepack}),
@@ -126,7 +126,7 @@ def _function(
         reads=[],
         writes=[],
         name_hint="root",
-        body=nests[0] if len(nests) == 1 else tirx.SeqStmt([*nests]),
+        body=in_sequence(nests),
         alloc_buffers=[*buffers],
     )
     body = s_tir.SBlockRealize([], True, block)

@@ -5,14 +5,14 @@ whenever a tile reads it (`schedules.space.dot_source`). Where the program packs
 for nobody else, it stores the bytes with their signs flipped, once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import tvm
 from tvm import s_tir, tirx
 
 from schedules.canonical import objects
-from schedules.nests import changed, with_block_body
+from schedules.nests import changed, is_among, is_call, with_arguments, with_block_body
 from schedules.space.dots import FUNCTIONS, SIGNS
 
 _COLUMNS = 2
@@ -34,73 +34,76 @@ def store_unsigned(function: Any) -> Any:
     tvm.tirx.PrimFunc
         The same object where there is none.
     """
-    panels = list(_panels(function))
+    panels = _panels(function)
 
     def flipped(statement: Any, _loops: tuple[Any, ...]) -> Any:
         if not isinstance(statement, s_tir.SBlockRealize):
             return None
         block = statement.block
-        if any(_stores(block, panel) for panel in panels):
+        if is_among(_stored_by(block), panels):
             store = block.body
             value = tirx.bitwise_xor(store.value, _SIGN)
             return with_block_body(statement, tirx.BufferStore(store.buffer, value, store.indices))
-        if any(_multiplies(block, panel) for panel in panels):
+        if is_among(_columns_of(block), panels):
             return with_block_body(statement, _without_flips(block.body))
         return statement
 
     return changed(function, flipped) if panels else function
 
 
-def _panels(function: Any) -> Iterator[Any]:
-    """Yield the buffers that are only stored element by element and read as columns."""
-    blocks: list[Any] = []
+def _panels(function: Any) -> list[Any]:
+    """Return the buffers that are only stored element by element and read as columns."""
+    stored: list[Any] = []
+    read: list[Any] = []
 
     def seen(statement: Any, _loops: tuple[Any, ...]) -> Any:
         if not isinstance(statement, s_tir.SBlockRealize):
             return None
-        blocks.append(statement.block)
+        stored.append(_stored_by(statement.block))
+        read.append(_columns_of(statement.block))
         return statement
 
     changed(function, seen)
-    for buffer in function.body.block.alloc_buffers:
-        stored = sum(_stores(block, buffer) for block in blocks)
-        read = sum(_multiplies(block, buffer) for block in blocks)
-        uses = sum(_uses(node, buffer) for node in objects(function.body))
-        if read and uses == stored + read:
-            yield buffer
+    made = [one for one in function.body.block.alloc_buffers if is_among(one, read)]
+    if not made:
+        return []
+    nodes = list(objects(function.body))
+    return [one for one in made if _count(one, map(_used_by, nodes)) == _count(one, stored + read)]
 
 
-def _uses(node: Any, buffer: Any) -> bool:
-    """Whether a node is a statement, load or match of a buffer."""
+def _count(buffer: Any, among: Iterable[Any]) -> int:
+    return sum(buffer.same_as(other) for other in among)
+
+
+def _used_by(node: Any) -> Any:
+    """Return the buffer that a node stores to, loads from or matches; None of other nodes."""
     if isinstance(node, tirx.BufferStore):
-        return bool(node.buffer.same_as(buffer))
+        return node.buffer
     if isinstance(node, s_tir.MatchBufferRegion):
-        return bool(node.source.source.same_as(buffer))
-    return isinstance(node, tvm.ir.TensorLoad) and node.source.same_as(buffer)
+        return node.source.source
+    return node.source if isinstance(node, tvm.ir.TensorLoad) else None
 
 
-def _stores(block: Any, buffer: Any) -> bool:
-    """Whether a block stores a buffer's elements, one by one."""
-    store = block.body
-    is_store = isinstance(store, tirx.BufferStore) and block.init is None
-    return is_store and store.buffer.same_as(buffer)
+def _stored_by(block: Any) -> Any:
+    """Return the buffer whose elements a block stores one by one, None if it is none."""
+    is_store = isinstance(block.body, tirx.BufferStore) and block.init is None
+    return block.body.buffer if is_store else None
 
 
-def _multiplies(block: Any, buffer: Any) -> bool:
-    """Whether a block multiplies tiles, and flips the signs of a buffer's bytes, its columns."""
+def _columns_of(block: Any) -> Any:
+    """Return the buffer of columns whose signs a block's product flips, None if it is none."""
+    if not block.match_buffers:
+        return None
     product = next(filter(_flips, objects(block.body)), None)
     if product is None:
-        return False
-    pointer = product.args[_COLUMNS].args[1]
-    return any(
-        pointer.args[0].same_as(match.buffer) and match.source.source.same_as(buffer)
-        for match in block.match_buffers
-    )
+        return None
+    [pointed] = product.args[_COLUMNS].args[1].args
+    return next(one.source.source for one in block.match_buffers if one.buffer.same_as(pointed))
 
 
 def _flips(node: Any) -> bool:
     """Whether a node calls the product of a tile that flips signs."""
-    if not (isinstance(node, tvm.ir.Call) and getattr(node.op, "name", "") == _CALL):
+    if not is_call(node, _CALL):
         return False
     name, *_, last = node.args
     return name.value.startswith(FUNCTIONS) and isinstance(last, tirx.IntImm) and int(last) == SIGNS
@@ -110,9 +113,5 @@ def _without_flips(body: Any) -> Any:
     """Return what a block does, with no signs to flip."""
     if isinstance(body, tirx.AttrStmt):
         return tirx.AttrStmt(body.node, body.attr_key, body.value, _without_flips(body.body))
-    product = body.value
-    arguments = [*list(product.args)[:-1], tirx.const(0, "int32")]
-    call = tvm.ir.Call(
-        product.op, arguments, product.attrs, product.ty_args, product.span, product.ty
-    )
-    return tirx.Evaluate(call)
+    *others, _ = body.value.args
+    return tirx.Evaluate(with_arguments(body.value, [*others, tirx.const(0, "int32")]))

@@ -12,7 +12,15 @@ from typing import Any
 
 from tvm import tirx
 
-from schedules.nests import changed, deciding_loop, in_loops, only_realize, steps_of, substituted
+from schedules.nests import (
+    changed,
+    deciding_loop,
+    in_loops,
+    is_among,
+    only_realize,
+    steps_of,
+    substituted,
+)
 from schedules.rewrites.lanes import (
     LANES,
     buffers_read_by,
@@ -95,12 +103,8 @@ def _in_vectors(loop: Any, realize: Any, apart: Sequence[Any]) -> Iterator[Any]:
     yield repeated(
         extent // LANES, lambda step: in_vector(LANES, lambda lane: stored(step * LANES + lane))
     )
-    may_share = not _is_among(store.buffer, apart) and any(
-        not _is_among(buffer, apart) for buffer in buffers_read_by(store.value)
+    may_share = not is_among(store.buffer, apart) and any(
+        not is_among(buffer, apart) for buffer in buffers_read_by(store.value)
     )
     start = extent // LANES * LANES if may_share else extent - LANES
     yield in_vector(extent - start, lambda lane: stored(start + lane))
-
-
-def _is_among(buffer: Any, others: Sequence[Any]) -> bool:
-    return any(buffer.same_as(other) for other in others)

@@ -7,7 +7,7 @@ by one, which stores four bytes at a time. Now up to 16 rows are read in vectors
 it stands in LLVM's language.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -22,19 +22,20 @@ from schedules.nests import (
     conjuncts,
     in_loops,
     in_nest,
+    in_sequence,
+    is_among,
     is_conditional,
     only_realize,
     steps_of,
     substituted,
 )
+from schedules.rewrites import word_source
 from schedules.rewrites.lanes import repeated
-from schedules.rewrites.transposes import ends_once, turned
+from schedules.rewrites.transposes import ends_once
+from schedules.space.dots import LANES
 
 _WORD = 4
 """Bytes."""
-_LANES = 16
-_VECTOR = f"<{_LANES} x i32>"
-_MASK = f"<{_LANES} x i1>"
 _PLAIN = (tirx.ForKind.SERIAL, tirx.ForKind.PARALLEL)
 
 
@@ -110,7 +111,7 @@ def _find_copy(statement: Any, outer: Sequence[Any], params: Sequence[Any]) -> _
     ):
         return None
     found = _copied(realize.block.body)
-    if found is None or not any(found[0].source.same_as(one) for one in params):
+    if found is None or not is_among(found[0].source, params):
         return None
     load, flips, conditions = found
     store = realize.block.body
@@ -127,27 +128,25 @@ def _find_copy(statement: Any, outer: Sequence[Any], params: Sequence[Any]) -> _
     reads = flat(_position(load))
     writes = [flat(index) for index in store.indices]
 
-    def loop_that(writes_next: int, read_bytes: Callable[[int], bool]) -> Any:
-        """Return the loop in which the last indices of what is written move by so much."""
-        wanted = [int(place == writes_next) for place in range(-len(writes), 0)]
-        for loop in (*others, within):
-            step = moves(reads, loop)
-            if step and read_bytes(step) and [moves(index, loop) for index in writes] == wanted:
-                return loop
-        return None
-
-    along = loop_that(-3, lambda step: step == _WORD)
-    across = loop_that(-2, lambda step: step > _WORD)
+    # Of loops that move alike the first, as the others have one step.
+    steps = {
+        (moves(reads, loop), *(moves(index, loop) for index in writes)): loop
+        for loop in (within, *reversed(others))
+    }
     is_word = len(writes) >= 3 and int(store.buffer.ty.shape[-1]) == _WORD
-    bytewise = loop_that(-1, lambda step: step == 1)
-    if not is_word or along is None or across is None or bytewise is not within:
+    upper = (0,) * (len(writes) - 3)
+    along = steps.get((_WORD, *upper, 1, 0, 0))
+    across, row_bytes = None, 0
+    for (moved, *written), loop in steps.items():
+        if written == [*upper, 0, 1, 0] and moved is not None:
+            across, row_bytes = loop, moved
+    bytewise = steps.get((1, *upper, 0, 0, 1))
+    if not is_word or along is None or bytewise is not within or row_bytes <= _WORD:
         return None
     placed = tuple(in_loops(one, realize) for one in conditions)
     loops = (along, across, within)
-    if steps_of(along) < _LANES or not all(ends_once(one, loops, analyzer) for one in placed):
+    if steps_of(along) < LANES or not all(ends_once(one, loops, analyzer) for one in placed):
         return None
-    row_bytes = moves(reads, across)
-    assert row_bytes is not None
     return _Copy(
         others=tuple(loop for loop in others if loop is not along and loop is not across),
         along=along,
@@ -171,8 +170,9 @@ def _copied(store: Any) -> tuple[Any, int, tuple[Any, ...]] | None:
         value = value.a
     conditions = tuple(conjuncts(value.args[0])) if is_conditional(value) else ()
     load = value.args[1] if is_conditional(value) else value
-    is_load = isinstance(load, tvm.ir.TensorLoad) and str(load.source.ty.dtype.dtype) == "int8"
-    return (load, flips, conditions) if is_load else None
+    if not isinstance(load, tvm.ir.TensorLoad) or load.source.strides:
+        return None
+    return (load, flips, conditions) if str(load.source.ty.dtype.dtype) == "int8" else None
 
 
 def _position(load: Any) -> Any:
@@ -186,25 +186,20 @@ def _position(load: Any) -> Any:
 def _in_blocks(copy: _Copy) -> Any:
     """Return the loops over whole blocks, and those over the steps that are left."""
     steps, rows = steps_of(copy.along), steps_of(copy.across)
-    blocks, rest = divmod(steps, _LANES)
-    parts = [repeated(blocks, lambda at: _sequence(_across(copy, at * _LANES, rows)))]
+    blocks, rest = divmod(steps, LANES)
+    parts = [repeated(blocks, lambda at: in_sequence(list(_across(copy, at * LANES, rows))))]
     if rest:
-        parts.append(_one_by_one(copy, blocks * _LANES, rest, 0, rows))
-    return in_nest(copy.others, _sequence(parts))
+        parts.append(_one_by_one(copy, blocks * LANES, rest, 0, rows))
+    return in_nest(copy.others, in_sequence(parts))
 
 
 def _across(copy: _Copy, step: Any, rows: int) -> Iterator[Any]:
     """Yield the statements for some steps of all rows."""
-    vectors, rest = divmod(rows, _LANES)
+    vectors, rest = divmod(rows, LANES)
     if vectors:
-        yield repeated(vectors, lambda at: _block(copy, step, at * _LANES, _LANES))
+        yield repeated(vectors, lambda at: _block(copy, step, at * LANES, LANES))
     if rest:
-        yield _block(copy, step, tirx.const(vectors * _LANES, "int32"), rest)
-
-
-def _sequence(parts: Any) -> Any:
-    parts = list(parts)
-    return parts[0] if len(parts) == 1 else tirx.SeqStmt(parts)
+        yield _block(copy, step, tirx.const(vectors * LANES, "int32"), rest)
 
 
 def _block(copy: _Copy, step: Any, row: Any, rows: int) -> Any:
@@ -212,9 +207,9 @@ def _block(copy: _Copy, step: Any, row: Any, rows: int) -> Any:
     whole = _call(copy, step, row, rows)
     if not copy.conditions:
         return whole
-    last = (step + _LANES - 1, row + rows - 1, _WORD - 1)
+    last = (step + LANES - 1, row + rows - 1, _WORD - 1)
     holds = reduce(tirx.And, [copy.at(one, *last) for one in copy.conditions])
-    return chosen_by(holds, whole, _one_by_one(copy, step, _LANES, row, rows))
+    return chosen_by(holds, whole, _one_by_one(copy, step, LANES, row, rows))
 
 
 def _one_by_one(copy: _Copy, step: Any, steps: int, row: Any, rows: int) -> Any:
@@ -242,14 +237,14 @@ def _call(copy: _Copy, step: Any, row: Any, rows: int) -> Any:
         store.buffer,
         [
             *(tvm.ir.Range.from_min_extent(index, 1) for index in upper),
-            tvm.ir.Range.from_min_extent(steps_at, _LANES),
+            tvm.ir.Range.from_min_extent(steps_at, LANES),
             tvm.ir.Range.from_min_extent(rows_at, rows),
             tvm.ir.Range.from_min_extent(0, _WORD),
         ],
     )
     step_bytes = tirx.Var("step_bytes", "int32")
     target = tirx.decl_buffer(
-        (_LANES, rows, _WORD),
+        (LANES, rows, _WORD),
         "int8",
         name="turned",
         strides=[step_bytes, _WORD, 1],
@@ -267,51 +262,14 @@ def _call(copy: _Copy, step: Any, row: Any, rows: int) -> Any:
         step_bytes,
         tirx.const(copy.flips, "int32"),
     )
+    source_text = word_source.source(name, rows)
     everything = [tvm.ir.Range.from_min_extent(0, extent) for extent in source.ty.shape]
     block = s_tir.SBlock(
         iter_vars=[],
         reads=[tirx.BufferRegion(source, everything)],
         writes=[region],
         name_hint="turned",
-        body=tirx.AttrStmt(0, "pragma_import_llvm", _source(name, rows), tirx.Evaluate(call)),
+        body=tirx.AttrStmt(0, "pragma_import_llvm", source_text, tirx.Evaluate(call)),
         match_buffers=[s_tir.MatchBufferRegion(target, region)],
     )
     return s_tir.SBlockRealize([], True, block)
-
-
-def _source(function: str, rows: int) -> str:
-    """Write ``function(from, row_bytes, to, step_bytes, flips)``, which turns a block of words."""
-    mask = f"{_MASK} <{', '.join(f'i1 {int(lane < rows)}' for lane in range(_LANES))}>"
-    store = f"llvm.masked.store.v{_LANES}i32.p0"
-    lines = [
-        f"declare void @{store}({_VECTOR}, ptr, i32, {_MASK})",
-        f"define i32 @{function}"
-        "(ptr %from, i32 %row_bytes, ptr %to, i32 %step_bytes, i32 %flips) {",
-        f"  %flip.first = insertelement {_VECTOR} poison, i32 %flips, i64 0",
-        f"  %flip = shufflevector {_VECTOR} %flip.first, {_VECTOR} poison, "
-        f"{_VECTOR} zeroinitializer",
-    ]
-    for row in range(rows):
-        lines += [
-            f"  %row{row}.bytes = mul i32 %row_bytes, {row}",
-            f"  %row{row}.at = getelementptr i8, ptr %from, i32 %row{row}.bytes",
-            f"  %row{row}.bits = load {_VECTOR}, ptr %row{row}.at, align 1",
-            f"  %row{row} = xor {_VECTOR} %row{row}.bits, %flip",
-        ]
-
-    def mixed(one: str, other: str, places: Sequence[int]) -> str:
-        name = f"%mixed{len(lines)}"
-        order = ", ".join(f"i32 {place}" for place in places)
-        lines.append(
-            f"  {name} = shufflevector {_VECTOR} {one}, {_VECTOR} {other}, {_VECTOR} <{order}>"
-        )
-        return name
-
-    block = [f"%row{row}" if row < rows else "zeroinitializer" for row in range(_LANES)]
-    for step, column in enumerate(turned(block, mixed)):
-        lines += [
-            f"  %step{step}.bytes = mul i32 %step_bytes, {step}",
-            f"  %step{step}.at = getelementptr i8, ptr %to, i32 %step{step}.bytes",
-            f"  call void @{store}({_VECTOR} {column}, ptr %step{step}.at, i32 1, {mask})",
-        ]
-    return "\n".join([*lines, "  ret i32 0", "}"])

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from schedules.space.dots import LANES, SIGNS, VectorDot
 
-_BITS = "<16 x i32>"
+BITS = "<16 x i32>"
 """A register, whatever is in it."""
 
 
@@ -42,10 +42,10 @@ def source(function: str, dot: VectorDot, rows: int, vectors: int, depth: int) -
     lines = [
         f"declare {dot.sum_vector} @{dot.instruction}"
         f"({dot.sum_vector}, {dot.operand_vector}, {dot.operand_vector})",
-        f"declare {_BITS} @llvm.masked.load.v16i32.p0(ptr, i32, <16 x i1>, {_BITS})",
+        f"declare {BITS} @llvm.masked.load.v16i32.p0(ptr, i32, <16 x i1>, {BITS})",
         f"define i32 @{function}(ptr %a, ptr %b, ptr %c, i32 %c_row{flips}) {{",
         "entry:",
-        *(_repeat("flip", "%flips") if dot.is_unsigned else ()),
+        *(repeat("flip", "%flips") if dot.is_unsigned else ()),
         "  br label %step",
         "step:",
         "  %at = phi i64 [ 0, %entry ], [ %next, %step ]",
@@ -76,22 +76,22 @@ def _step(dot: VectorDot, rows: int, vectors: int) -> Iterator[str]:
     if dot.is_unsigned:
         mask = ", ".join(f"i1 {int(row < rows)}" for row in range(LANES))
         yield (
-            f"  %rows = call {_BITS} @llvm.masked.load.v16i32.p0(ptr %a.step, i32 4, "
-            f"<16 x i1> <{mask}>, {_BITS} zeroinitializer)"
+            f"  %rows = call {BITS} @llvm.masked.load.v16i32.p0(ptr %a.step, i32 4, "
+            f"<16 x i1> <{mask}>, {BITS} zeroinitializer)"
         )
         factors = f"{operands} {_splat(SIGNS)}, {operands} %rows"
         yield f"  %offsets.next = {multiply} %offsets, {factors})"
     for vector in range(vectors):
-        yield from _load(f"bits{vector}", _BITS, "%b.step", 4 * LANES * vector)
+        yield from _load(f"bits{vector}", BITS, "%b.step", 4 * LANES * vector)
         if dot.is_unsigned:
-            yield f"  %column{vector} = xor {_BITS} %bits{vector}, %flip"
+            yield f"  %column{vector} = xor {BITS} %bits{vector}, %flip"
         else:
-            yield f"  %column{vector} = bitcast {_BITS} %bits{vector} to {operands}"
+            yield f"  %column{vector} = bitcast {BITS} %bits{vector} to {operands}"
     for row in range(rows):
         # Repeated in all lanes, which the instruction can do itself.
         yield from _load(f"group{row}", "i32", "%a.step", 4 * row)
-        yield from _repeat(f"repeated{row}", f"%group{row}")
-        yield f"  %row{row} = bitcast {_BITS} %repeated{row} to {operands}"
+        yield from repeat(f"repeated{row}", f"%group{row}")
+        yield f"  %row{row} = bitcast {BITS} %repeated{row} to {operands}"
         for vector in range(vectors):
             name = f"%sum{row}.{vector}"
             factors = f"{operands} %column{vector}, {operands} %row{row}"
@@ -106,14 +106,14 @@ def _end(dot: VectorDot, rows: int, vectors: int) -> Iterator[str]:
         yield f"  %c.row{row} = mul i32 %c_row, {row}"
         if dot.is_unsigned:
             yield (
-                f"  %offset{row} = shufflevector {_BITS} %offsets.next, {_BITS} poison, "
-                f"{_BITS} {_splat(row)}"
+                f"  %offset{row} = shufflevector {BITS} %offsets.next, {BITS} poison, "
+                f"{BITS} {_splat(row)}"
             )
         for vector in range(vectors):
             at = f"{row}.{vector}"
             result = f"%sum{at}.next"
             if dot.is_unsigned:
-                yield f"  %exact{at} = sub {_BITS} {result}, %offset{row}"
+                yield f"  %exact{at} = sub {BITS} {result}, %offset{row}"
                 result = f"%exact{at}"
             yield f"  %c.at{at} = add i32 %c.row{row}, {LANES * vector}"
             yield f"  %c.to{at} = getelementptr i32, ptr %c, i32 %c.at{at}"
@@ -127,11 +127,10 @@ def _load(name: str, kind: str, base: str, offset_bytes: int) -> Iterator[str]:
     yield f"  %{name} = load {kind}, ptr %{name}.at, align 4"
 
 
-def _repeat(name: str, value: str) -> Iterator[str]:
-    yield f"  %{name}.first = insertelement {_BITS} poison, i32 {value}, i64 0"
-    yield (
-        f"  %{name} = shufflevector {_BITS} %{name}.first, {_BITS} poison, {_BITS} zeroinitializer"
-    )
+def repeat(name: str, value: str) -> Iterator[str]:
+    """Write a register that holds an int32 in each lane."""
+    yield f"  %{name}.first = insertelement {BITS} poison, i32 {value}, i64 0"
+    yield (f"  %{name} = shufflevector {BITS} %{name}.first, {BITS} poison, {BITS} zeroinitializer")
 
 
 def _splat(value: int) -> str:
