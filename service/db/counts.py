@@ -16,9 +16,10 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.orm import Session
 
 from schedules.identity import sha256_id
+from service.db.count_rows import SeriesRow
 from service.db.engine import Repository, insert_new, known, reading
 from service.db.histogram import bucket_of
-from service.db.models import IS_ACTIVE, JobRow, SeriesRow
+from service.db.models import IS_ACTIVE, JobRow
 from service.db.summary_values import SeriesKind, Span
 from service.db.values import ACTIVE_STATES, JobState
 

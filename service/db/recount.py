@@ -4,9 +4,9 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, text
 
+from service.db.count_rows import CountRow, SeriesRow
 from service.db.counts import CENSORED, MEASURED, series_id
 from service.db.histogram import GROWTH, LAST_BUCKET, SMALLEST_SECS, bucket_of
-from service.db.models import CountRow, SeriesRow
 from service.db.summary_values import SeriesKind
 
 _COLUMNS = {

@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, and_, case, func, null, or_, select
 from sqlalchemy.orm import Session
 
 from schedules.records import FailureKind
+from service.db.count_rows import CountRow, SeriesRow
 from service.db.counts import CENSORED, MEASURED, cell, utc_day
 from service.db.engine import Repository, reading
 from service.db.histogram import quantile_secs
-from service.db.models import CountRow, SeriesRow
 from service.db.paging import check_limit
 from service.db.queries import RecordFilter
 from service.db.scan import Scan

@@ -1,76 +1,31 @@
 """Random steps of a small fleet, and what has to hold after each of them.
 
-The machine knows what the store must answer: who holds which job and lease until when, what is
-recorded, which requests are the same. The rules are grouped by whose steps they are.
+The rules are grouped by whose steps they are.
 """
-
-from datetime import datetime, timedelta
-from typing import ClassVar
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
-from sqlalchemy import select, text
-from sqlalchemy.orm import Session
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
-from schedules.records import FailureKind, Purpose
+from schedules.records import Purpose
 from service.db.engine import Database
 from service.db.health import BAD_CHECKS, GOOD_CHECKS
-from service.db.models import BatchRow, RecordRow
-from service.db.store import Store
-from service.db.values import OPEN_STATES, Command, JobPhase
+from service.db.values import Command, JobPhase
 from tests.contracts import fleet_model as model
-from tests.contracts.conftest import delete_everything
-from tests.contracts.store_values import (
-    ENVIRONMENT,
-    TTL,
-    WORKLOAD,
-    best,
-    candidates,
-    measured,
-    spec,
-    stock,
-    worker,
-)
+from tests.contracts.fleet_state import NAMES, TICK_SECS, FleetState
+from tests.contracts.store_values import ENVIRONMENT, TTL, best, candidates, measured, spec, worker
 
-NAMES = ("a", "b", "c")
 OWNERS = ("one", "two", "three")
 OWNER_TTL = 20.0
 WAITS = (1.0, 1.0, 1.0, OWNER_TTL - 1, OWNER_TTL, TTL - 1, TTL, 1000.0)
-_TICK_SECS = 1e-6
-_ASIDE = "SELECT record_id FROM records WHERE set_aside_at IS NOT NULL AND failure IS NULL"
 
 
-class Fleet(RuleBasedStateMachine):
+class Fleet(FleetState):
     """Three workers, three orchestrators and those who submit jobs."""
-
-    database: ClassVar[Database]
-    clock: ClassVar[model.StoppedClock]
 
     @initialize()
     def start(self) -> None:
-        delete_everything(self.database)
-        self.store = Store(self.database)
-        stock(self.store)
-        self.workers = {name: worker(self.store, name).worker_id for name in NAMES}
-        self.draining: set[str] = set()
-        self.quarantined: set[str] = set()
-        self.checks: dict[str, list[bool]] = {name: [] for name in NAMES}
-        self.well_at = dict.fromkeys(NAMES, model.LONG_AGO)
-        self.measured_by: dict[str, tuple[str, datetime]] = {}
-        self.aside: set[str] = set()
-        self.jobs: list[model.KnownJob] = []
-        self.keys: dict[str, tuple[int, int, model.KnownJob]] = {}
-        self.leases: list[model.KnownLease] = []
-        self.held: dict[str, model.KnownLease] = {}
-        self.reported: dict[str, int] = {}
-        self.lost: set[str] = set()
+        self.set_up()
         for number in (0, 1):
             self.submit(number, 8, None)
             self.claim(OWNERS[0])
@@ -243,7 +198,7 @@ class Fleet(RuleBasedStateMachine):
                 lease.epoch,
                 self.workers[known.worker],
                 ENVIRONMENT,
-                [(item_id, measured(number * _TICK_SECS)) for item_id in ids],
+                [(item_id, measured(number * TICK_SECS)) for item_id in ids],
             )
             new = [item_id for item_id in ids if item_id not in self.reported.keys() | self.lost]
             assert list(told.accepted) == new
@@ -319,14 +274,6 @@ class Fleet(RuleBasedStateMachine):
             assert names[worker_id] not in self.quarantined
             self._quarantine(names[worker_id])
 
-    def _quarantine(self, name: str) -> None:
-        self.quarantined.add(name)
-        self.aside |= {
-            item
-            for item, (by, at) in self.measured_by.items()
-            if by == name and at > self.well_at[name]
-        }
-
     # --- time ------------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from(WAITS))
@@ -338,24 +285,6 @@ class Fleet(RuleBasedStateMachine):
         overdue = [known for known in self.held.values() if known.until <= self.clock.now]
         assert self.store.expire_leases() == len(overdue)
         self._taken_back()
-
-    # --- what has to hold ------------------------------------------------------------------------
-
-    @invariant()
-    def nothing_is_lost_doubled_or_stuck(self) -> None:
-        self.database.read(self._check)
-
-    def _check(self, session: Session) -> None:
-        assert session.execute(text(model.BROKEN)).all() == []
-        assert {tuple(row) for row in session.execute(text(model.LEASED))} == {
-            (known.lease.lease_id, self.workers[name], known.lease.epoch)
-            for name, known in self.held.items()
-        }
-        stored = session.execute(text("SELECT record_id, failure FROM records")).all()
-        self.lost |= {key for key, kind in stored if kind == FailureKind.WORKER_LOST}
-        assert not self.lost & self.reported.keys()
-        assert set(session.scalars(text(_ASIDE))) == self.aside
-        assert {key for key, _ in stored} == self.lost | self.reported.keys()
 
     def teardown(self) -> None:
         """Whatever happened, the queue runs empty once the fleet behaves."""
@@ -372,44 +301,7 @@ class Fleet(RuleBasedStateMachine):
             elif not self.database.read(model.measuring):
                 break
         self.nothing_is_lost_doubled_or_stuck()
-        self.database.read(self._check_end)
-
-    def _check_end(self, session: Session) -> None:
-        open_batches = session.scalars(
-            select(BatchRow.batch_id).where(BatchRow.state.in_(OPEN_STATES))
-        )
-        assert open_batches.all() == []
-        for row in session.scalars(select(RecordRow).where(RecordRow.failure.is_(None))):
-            # It is the first result that was reported for it.
-            assert row.run_secs[0] == self.reported[row.record_id] * _TICK_SECS
-            assert row.workload_id == WORKLOAD.workload_id
-        for job in self.jobs:
-            told = self.store.job(job.job_id)
-            assert (told.state.active, told.phase, told.spec.trials) == (
-                job.active,
-                job.phase,
-                job.trials,
-            )
-
-    # --- the model -------------------------------------------------------------------------------
-
-    def _in(self, seconds: float) -> datetime:
-        return self.clock.now + timedelta(seconds=seconds)
-
-    def _is_held(self, job: model.KnownJob) -> bool:
-        return bool(job.owner) and job.owner_until > self.clock.now
-
-    def _end(self, job: model.KnownJob) -> None:
-        job.active, job.owner = False, ""
-
-    def _recent(self, back: int) -> list[model.KnownLease]:
-        return self.leases[-1 - back % len(self.leases) :][:1] if self.leases else []
-
-    def _taken_back(self) -> None:
-        """Overdue leases are, whenever anything looks for batches."""
-        for name, known in list(self.held.items()):
-            if known.until <= self.clock.now:
-                del self.held[name]
+        self.database.read(self.check_end)
 
 
 def run_fleets(
