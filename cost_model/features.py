@@ -34,6 +34,7 @@ from cost_model.stores import pool
 from cost_model.task import describe_task
 from schedules.prepack import split
 from schedules.target import Target
+from schedules.winograd import expanded
 from schedules.workload import Workload
 
 __all__ = ["FEATURE_NAMES", "FEATURE_VERSION", "extract"]
@@ -108,9 +109,10 @@ def extract(
 
 
 def _of_a_call(schedule: Any) -> Any:
-    """Return a schedule without what it packs ahead of time."""
-    packed = split(schedule.mod)
-    return Schedule(IRModule({"main": packed.module["main"]})) if packed.places else schedule
+    """Return a schedule without what it packs ahead of time, and with all loops there will be."""
+    function = expanded(split(schedule.mod).module["main"])
+    same = function.same_as(schedule.mod["main"])
+    return schedule if same else Schedule(IRModule({"main": function}))
 
 
 def _extract_stores(

@@ -52,7 +52,7 @@ incumbent
     The best so far inside a running search.
 
 This package does no I/O. `schedules.canonical`, `schedules.ir`, `schedules.nests`,
-`schedules.prepack`, `schedules.rewrites`, `schedules.trace`, `schedules.vector_math` and the
-modules of `schedules.space` import TVM; the others do not, so that a server can use them without
-it.
+`schedules.prepack`, `schedules.rewrites`, `schedules.trace`, `schedules.vector_math`,
+`schedules.winograd` and the modules of `schedules.space` import TVM; the others do not, so that a
+server can use them without it.
 """

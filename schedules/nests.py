@@ -205,16 +205,25 @@ def in_sequence(parts: Sequence[Any]) -> Any:
     return parts[0] if len(parts) == 1 else tirx.SeqStmt([*parts])
 
 
-def with_root_body(function: Any, body: Any, buffers: Sequence[Any] = ()) -> Any:
-    """Return a function with another body of its root block, and more buffers in it."""
-    return function.with_body(with_block_body(function.body, body, buffers=buffers))
+def with_root_body(
+    function: Any, body: Any, buffers: Sequence[Any] = (), dropped: Sequence[Any] = ()
+) -> Any:
+    """Return a function with another body of its root block, and more or fewer buffers in it."""
+    return function.with_body(
+        with_block_body(function.body, body, buffers=buffers, dropped=dropped)
+    )
 
 
 def with_block_body(
-    realize: Any, body: Any, predicate: Any = None, buffers: Sequence[Any] = ()
+    realize: Any,
+    body: Any,
+    predicate: Any = None,
+    buffers: Sequence[Any] = (),
+    dropped: Sequence[Any] = (),
 ) -> Any:
-    """Return a realized block with another body, predicate if one is given, and more buffers."""
+    """Return a realized block with another body, predicate if one is given, and other buffers."""
     block = realize.block
+    kept = [buffer for buffer in block.alloc_buffers if not is_among(buffer, dropped)]
     made = s_tir.SBlock(
         block.iter_vars,
         block.reads,
@@ -222,7 +231,7 @@ def with_block_body(
         block.name_hint,
         body,
         block.init,
-        [*block.alloc_buffers, *buffers],
+        [*kept, *buffers],
         block.match_buffers,
         block.annotations,
     )
@@ -257,3 +266,22 @@ def in_nest(loops: Sequence[Any], innermost: Any) -> Any:
     for loop in reversed(loops):
         innermost = with_loop_body(loop, innermost)
     return innermost
+
+
+def repeated(
+    extent: int,
+    body: Callable[[Any], Any],
+    kind: Any = tirx.ForKind.SERIAL,
+    *,
+    dtype: str = "int32",
+) -> Any:
+    """Return a loop over a statement that is made of its variable."""
+    variable = tirx.Var("step", dtype)
+    return tirx.For(variable, 0, extent, kind, body(variable))
+
+
+def in_vector(lanes: int, body: Callable[[Any], Any]) -> Any:
+    """Return a statement for all lanes of a vector at once."""
+    if lanes == 1:
+        return body(tirx.const(0, "int32"))
+    return repeated(lanes, body, tirx.ForKind.VECTORIZED)

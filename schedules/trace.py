@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 
-from schedules import intrinsics, prepack, vector_math
+from schedules import intrinsics, prepack, vector_math, winograd
 from schedules.errors import InvalidTraceError
 from schedules.identity import canonical_json
 from schedules.rewrites import rewritten, rewritten_whole
@@ -68,7 +68,8 @@ def replay(trace: str, module: Any) -> Any:
     Raises
     ------
     InvalidTraceError
-        An instruction does not apply to this program, or it packs what is not constant.
+        An instruction does not apply to this program, it packs what is not constant, or it marks
+        what is no convolution.
     """
     intrinsics.register_named(trace)
     schedule = Schedule(module)
@@ -80,6 +81,7 @@ def replay(trace: str, module: Any) -> Any:
             f"the trace does not apply to this workload: {(lines or [type(error).__name__])[-1]}"
         ) from None
     prepack.split(schedule.mod)
+    winograd.check(schedule.mod["main"])
     return schedule
 
 

@@ -15,11 +15,13 @@ from schedules.rewrites.vector_sums import sum_in_lanes
 from schedules.rewrites.vector_tails import end_in_vectors
 from schedules.rewrites.word_transposes import turn_words
 from schedules.rewrites.zero_terms import skip_zero_terms
+from schedules.winograd import expanded
 
-VERSION = 4
+VERSION = 5
 """Changes when generated code does; part of the environment of a measurement."""
 
 _REWRITES = (
+    expanded,
     store_unsigned,
     turn_words,
     choose_by_lane,
@@ -57,4 +59,4 @@ def rewritten_whole(function: Any) -> Any:
     tvm.tirx.PrimFunc
         The same object if there is nothing to do.
     """
-    return function if vector_math.is_compiler_default() else store_unsigned(function)
+    return function if vector_math.is_compiler_default() else store_unsigned(expanded(function))

@@ -1,10 +1,9 @@
 """What the rewrites that make vectors of scalar loops share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tvm
-from tvm import tirx
 
 from schedules.canonical import objects
 from schedules.nests import analyzer_within, deciding_loop, is_conditional, substituted
@@ -62,16 +61,3 @@ def moves_along(
     moved = substituted(last, [loop.loop_var], [loop.loop_var + 1]) - last
     analyzer = analyzer_within(loops)
     return any(analyzer.can_prove_equal(moved, step) for step in steps)
-
-
-def repeated(extent: int, body: Callable[[Any], Any], kind: Any = tirx.ForKind.SERIAL) -> Any:
-    """Return a loop over a statement that is made of its variable."""
-    variable = tirx.Var("step", "int32")
-    return tirx.For(variable, 0, extent, kind, body(variable))
-
-
-def in_vector(lanes: int, body: Callable[[Any], Any]) -> Any:
-    """Return a statement for all lanes of a vector at once."""
-    if lanes == 1:
-        return body(tirx.const(0, "int32"))
-    return repeated(lanes, body, tirx.ForKind.VECTORIZED)

@@ -22,12 +22,14 @@ from schedules.nests import (
     conjuncts,
     in_loops,
     in_nest,
+    in_vector,
     is_conditional,
     only_realize,
+    repeated,
     steps_of,
     substituted,
 )
-from schedules.rewrites.lanes import in_vector, is_kept, moves_along, repeated
+from schedules.rewrites.lanes import is_kept, moves_along
 
 _LANES = (4, 8, 16)
 _PLAIN = (tirx.ForKind.SERIAL, tirx.ForKind.UNROLLED)

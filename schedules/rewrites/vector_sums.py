@@ -18,12 +18,14 @@ from schedules.nests import (
     deciding_loop,
     in_loops,
     in_nest,
+    in_vector,
     only_realize,
+    repeated,
     steps_of,
     substituted,
     with_root_body,
 )
-from schedules.rewrites.lanes import LANES, in_vector, lies_along, reads, repeated
+from schedules.rewrites.lanes import LANES, lies_along, reads
 
 LEAST_TERMS = 32
 """Below which folding lanes takes longer than the sum."""

@@ -16,20 +16,14 @@ from schedules.nests import (
     changed,
     deciding_loop,
     in_loops,
+    in_vector,
     is_among,
     only_realize,
+    repeated,
     steps_of,
     substituted,
 )
-from schedules.rewrites.lanes import (
-    LANES,
-    buffers_read_by,
-    in_vector,
-    lies_along,
-    moves_along,
-    reads,
-    repeated,
-)
+from schedules.rewrites.lanes import LANES, buffers_read_by, lies_along, moves_along, reads
 
 _NO_ALIAS = "tirx.noalias"
 """Attribute of a function whose parameters never share memory."""

@@ -26,11 +26,11 @@ from schedules.nests import (
     is_among,
     is_conditional,
     only_realize,
+    repeated,
     steps_of,
     substituted,
 )
 from schedules.rewrites import word_source
-from schedules.rewrites.lanes import repeated
 from schedules.rewrites.transposes import ends_once
 from schedules.space.dots import LANES
 

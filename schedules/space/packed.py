@@ -22,6 +22,7 @@ from schedules.space.sketch import (
 )
 from schedules.space.stage import SCHEDULED, TILED, is_scheduled
 from schedules.space.vector_unit import VectorUnit, vector_unit
+from schedules.space.winograd import mark, winograd_sketches
 
 _MOST_DESIGNS = 16
 
@@ -36,12 +37,14 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
     read in place or gathered to ``[b, m, k]``; the sums of a register tile stay in registers for
     the whole of k, and the write-back takes the elementwise consumers along. Odd extents are padded
     in the packed copies. Constant operands are copied ahead of time. Sampled: how the tiles are
-    grouped to parallel tasks and cache blocks.
+    grouped to parallel tasks and cache blocks. Convolutions of stride one have designs that compute
+    them by Winograd's filtering beside these (`schedules.space.winograd`).
     Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
     """
 
     def _initialize_with_tune_context(self, context: Any) -> None:
         self._target = context.target
+        self._cores = int(context.target.attrs.get("num-cores", 1))
 
     def apply(self, sch: Any, block: Any) -> list[Any]:
         """Return one schedule for each sketch, and the block as it is."""
@@ -58,7 +61,9 @@ class PackedContraction(meta_schedule.schedule_rule.PyScheduleRule):
         most = _MOST_DESIGNS ** (1 / products) - len(untouched)
         few = chosen[:: ceil(len(chosen) / most)]
         packed = applicable(whole, few, lambda design, sketch: _schedule(design, parts, sketch))
-        return [*untouched, *packed] or [sch]
+        tiled = winograd_sketches(sch, block, unit, self._cores)
+        filtered = applicable(sch, tiled, lambda design, sketch: mark(design, block, sketch))
+        return [*untouched, *packed, *filtered] or [sch]
 
     def _sketches(
         self, sch: Any, block: Any, contraction: Contraction, unit: VectorUnit

@@ -18,7 +18,7 @@ _LARGEST_DIFFERENCE = 1e9
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What is compared of traces: kinds of instructions, and the constant factors of splits."""
+    """What is compared of traces: kinds of instructions, and their constant factors."""
 
     kinds: tuple[str, ...]
     factors: tuple[float, ...]
@@ -39,7 +39,7 @@ def outline_of(instructions: Sequence[Any]) -> Outline:
         if kind == "EnterPostproc":
             break
         kinds.append(kind)
-        if kind == "Split":
+        if kind in ("Split", "Annotate"):
             factors += [float(item) for item in inputs[1:] if isinstance(item, int) and item > 0]
     return Outline(kinds=tuple(kinds), factors=tuple(factors))
 
@@ -54,19 +54,21 @@ def mover(schedule: Any, trace: Any) -> Callable[..., Any]:
     trace : list
         The canonical trace, in JSON, whose decisions are taken, in their order.
     """
-    left: Iterator[tuple[str, Any]] = iter(_decisions(trace))
+    left: Iterator[tuple[str, Any, Any]] = iter(_decisions(trace))
 
     def move(instruction: Any, inputs: Any, attributes: Any, decision: Any) -> Any:
         kind = str(instruction.kind.name)
         if kind not in _SAMPLING:
             return decision
-        theirs, wanted = next(left, (kind, None))
+        theirs, choices, wanted = next(left, (kind, [], None))
         if theirs != kind or wanted is None:
             return decision
         if kind == "SamplePerfectTile":
             extent = int(schedule.get(inputs[0]).extent)
             limit = int(attributes[1])
             return nearest_tiling(extent, [int(factor) for factor in wanted], limit)
+        if kind == "SampleCategorical":
+            return nearest_choice([int(value) for value in attributes[0]], int(choices[0][wanted]))
         return wanted
 
     return move
@@ -99,11 +101,18 @@ def nearest_tiling(extent: int, factors: Sequence[int], innermost_limit: int) ->
     return [left, *reversed(moved)]
 
 
-def _decisions(trace: Any) -> list[tuple[str, Any]]:
-    """Return the decisions of a trace with the kinds of their instructions, in order."""
+def nearest_choice(values: Sequence[int], wanted: int) -> int:
+    """Return the place of the value that is nearest to another one in ratio; both from 0 on."""
+    return min(
+        range(len(values)), key=lambda place: abs(math.log2((values[place] + 1) / (wanted + 1)))
+    )
+
+
+def _decisions(trace: Any) -> list[tuple[str, Any, Any]]:
+    """Return the decisions of a trace, after the kinds and attributes of their instructions."""
     by_place = dict(trace[1])
     return [
-        (kind, by_place.get(place))
-        for place, (kind, *_) in enumerate(trace[0])
+        (kind, attributes, by_place.get(place))
+        for place, (kind, _, attributes, *_) in enumerate(trace[0])
         if kind in _SAMPLING
     ]
