@@ -5,13 +5,13 @@ from math import ceil, prod
 from typing import Any
 
 from schedules.nests import is_conditional
-from schedules.space.axis_roles import separate_axes
+from schedules.space.axis_roles import index_dtype, index_map, separate_axes
 from schedules.space.moves import choice
 from schedules.space.register_tile import RegisterTile, cycles, register_tiles
 from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, vectorized
 from schedules.space.vector_unit import VectorUnit
 from schedules.winograd.plan import INIT, Plan, annotation
-from schedules.winograd.window import Window, find_window
+from schedules.winograd.window import Window, channels_of, find_window
 
 _INPUTS = (4, 6)
 """Of a tile along an axis; sums of more lose too many digits."""
@@ -75,10 +75,11 @@ def mark(sch: Any, block: Any, sketch: WinogradSketch) -> None:
 
     The loops that stay are the direct sum's: what TVM builds by itself is right, and not fast.
     """
+    tile = sketch.tile
     _prepare(sch, block)
+    _put_channels_last(sch, block, tile.lanes)
     window = find_window(sch.get(block))
     assert window is not None
-    tile = sketch.tile
     loops = list(sch.get_loops(block))
     column = loops.pop(window.columns[-1])
     sch.reorder(*loops, column)
@@ -104,6 +105,32 @@ def _prepare(sch: Any, block: Any) -> bool:
         if is_padding and own_loops(sch, producer) and len(sch.get_consumers(producer)) == 1:
             sch.compute_inline(producer)
     return True
+
+
+def _put_channels_last(sch: Any, block: Any, lanes: int) -> None:
+    """Read data whose channels come first from a copy of them."""
+    window = find_window(sch.get(block))
+    assert window is not None
+    buffer, channels = channels_of(window)
+    if channels in (-1, len(buffer.ty.shape) - 1):
+        return
+
+    def moved(*indices: Any) -> list[Any]:
+        return [*indices[:channels], *indices[channels + 1 :], indices[channels]]
+
+    reads = [region.source.same_as(buffer) for region in sch.get(block).reads]
+    copy = sch.cache_read(block, reads.index(True), "global")
+    dtype = index_dtype(sch.get(block))
+    sch.transform_layout(
+        block, ("read", reads.index(True)), index_map(moved, len(buffer.ty.shape), dtype)
+    )
+    loops = list(sch.get_loops(copy))
+    channel = loops.pop(channels)
+    *outer, along = loops
+    sch.reorder(*outer, along, channel)
+    vectorized(sch, channel, lanes)
+    sch.parallel(sch.fuse(*outer))
+    sch.annotate(copy, SCHEDULED, STAGE)
 
 
 def _sketches(window: Window, unit: VectorUnit, cores: int) -> list[WinogradSketch]:

@@ -68,7 +68,8 @@ class Window:
         The others.
     batch, rows, columns, sums : tuple of int
         The axes that are in no slide: of both factors and the output, of the data, of the filters,
-        and summed over. Both factors' memory is contiguous along the last of sums, or of columns.
+        and summed over. The last of sums, or of columns, is taken in vectors: the one along which
+        memory is contiguous, or else the longest.
     """
 
     store: Any = field(repr=False)
@@ -103,7 +104,7 @@ class Window:
 
 
 def find_window(block: Any) -> Window | None:
-    """Recognise a convolution whose outputs share inputs, in float32, its channels contiguous.
+    """Recognise a convolution whose outputs share inputs, in float32.
 
     Parameters
     ----------
@@ -186,9 +187,9 @@ def _window(store: Any, data: Any, filters: Any, axes: _Axes) -> Window | None:
     tiled, slid = slides[-_MOST_TILED:], slides[:-_MOST_TILED]
     kernels = frozenset(slide.kernel for slide in slides)
     moved = frozenset(slide.output for slide in slides)
-    step = _contiguous(data, axes) & (axes.reduced - kernels)
-    column = _contiguous(filters, axes) & axes.along(store.indices[-1]) & columns
-    if len(step) != 1 or len(column) != 1:
+    step = _in_vectors(data, axes.reduced - kernels, axes)
+    column = _in_vectors(filters, columns, axes)
+    if step is None or column is None:
         return None
     return Window(
         store=store,
@@ -200,8 +201,8 @@ def _window(store: Any, data: Any, filters: Any, axes: _Axes) -> Window | None:
         slid=tuple(slid),
         batch=tuple(sorted(output & of_data & of_filters)),
         rows=tuple(sorted(output - of_filters - moved)),
-        columns=(*sorted(columns - column), *column),
-        sums=(*sorted(axes.reduced - kernels - step), *step),
+        columns=(*sorted(columns - {column}), column),
+        sums=(*sorted(axes.reduced - kernels - {step}), step),
     )
 
 
@@ -257,8 +258,23 @@ def _coefficient(index: Any, variable: Any) -> int | None:
     return int(linear[0]) if is_constant else None
 
 
-def _contiguous(factor: Any, axes: _Axes) -> frozenset[int]:
-    """Return the axes along which the one load of a factor, in float32, is contiguous."""
+def _in_vectors(factor: Any, places: frozenset[int], axes: _Axes) -> int | None:
+    """Return which of some axes is taken in vectors, None where a factor is no load of float32."""
+    load = _load_of(factor)
+    if load is None or str(load.expr_ty()) != _DTYPE or not places:
+        return None
+    contiguous = axes.along(load.indices[-1]) & places
+    return max(contiguous or places, key=lambda place: (axes.extents[place], place))
+
+
+def _load_of(factor: Any) -> Any:
+    """Return the one load of a factor, None if there are others."""
     loads = [node for node in objects(factor) if isinstance(node, tvm.ir.TensorLoad)]
-    is_plain = len(loads) == 1 and str(loads[0].expr_ty()) == _DTYPE
-    return axes.along(loads[0].indices[-1]) if is_plain else frozenset()
+    return loads[0] if len(loads) == 1 else None
+
+
+def channels_of(window: Window) -> tuple[Any, int]:
+    """Return the buffer of a convolution's data, and the index along its vectors, -1 if none is."""
+    load, variable = _load_of(window.data), window.variables[window.sums[-1]]
+    moving = (at for at, index in enumerate(load.indices) if _coefficient(index, variable) == 1)
+    return load.source, next(moving, -1)

@@ -22,6 +22,7 @@ from service.db.store import Store
 from service.db.values import Job, JobPhase, JobState
 from service.orchestrator import READY_PER_WORKER
 from tests.contracts.conftest import Clock
+from tests.integration import scripted_search
 from tests.integration.scripted_search import (
     WORKLOAD,
     Bench,
@@ -207,7 +208,7 @@ def test_when_no_final_passes_the_job_fails_and_nothing_is_published(bench, monk
     def only_trials_succeed(measured, purpose, place):
         return wrong if purpose is Purpose.FINAL else MeasureResult(run_secs=(1e-3,))
 
-    monkeypatch.setitem(globals(), "result_of", only_trials_succeed)
+    monkeypatch.setattr(scripted_search, "result_of", only_trials_succeed)
     job = run(bench, bench.submit())
     assert job.state is JobState.FAILED
     assert "all zeros" in str(job.error)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tvm
-from tvm import s_tir, te, tirx
+from tvm import s_tir, te, tirx, topi
 from tvm.s_tir import Schedule
 
 from cost_model.features import extract
@@ -212,6 +212,41 @@ def test_what_comes_before_stays_a_stage():
     function = check_program(convolution(relu, same), tasks=2)
     made = [buffer.name for buffer in function.body.block.alloc_buffers]
     assert made == ["relu", "data"]
+
+
+def picture(after, *, batch=1, size=(9, 10), channels=(32, 32), padding=1):
+    """A convolution whose channels come first."""
+    height, width = size
+    inputs, outputs = channels
+    data = te.placeholder((batch, inputs, height, width), name="data")
+    weights = te.placeholder((outputs, inputs, 3, 3), name="weights")
+    read = topi.nn.pad(data, [0, 0, padding, padding], name="padded") if padding else data
+    taps = [te.reduce_axis((0, 3), name=name) for name in ("i", "j")]
+    channel = te.reduce_axis((0, inputs), name="k")
+    edge = 2 - 2 * padding
+    sums = te.compute(
+        (batch, outputs, height - edge, width - edge),
+        lambda n, c, h, w: te.sum(
+            read[n, channel, h + taps[0], w + taps[1]] * weights[c, channel, taps[0], taps[1]],
+            axis=[channel, *taps],
+        ),
+        name="sums",
+    )
+    return te.create_prim_func([data, weights, after(sums)])
+
+
+@pytest.mark.parametrize("tasks", [0, 1, 2])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"batch": 2, "padding": 0}, {"size": (5, 33)}, {"channels": (48, 64)}],
+    ids=["padded", "unpadded", "long lines", "many channels"],
+)
+@pytest.mark.parametrize("after", [same, relu])
+def test_channels_that_come_first_are_copied(tasks, changes, after):
+    # As many panels as tasks, twice as many, or points.
+    outputs = changes.get("channels", (32, 32))[1]
+    function = check_program(picture(after, **changes), tasks=tasks * outputs // 32)
+    assert len(function.body.block.alloc_buffers) == (1 if tasks == 1 else 2)
 
 
 # --- which blocks, and which plans ---------------------------------------------------------------
