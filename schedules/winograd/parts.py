@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import product
-from math import ceil, prod
+from math import prod
 from typing import Any
 
 from tvm import s_tir, tirx
 
-from schedules.nests import in_sequence, repeated
-from schedules.winograd.matrices import Matrix, Transforms, transforms
+from schedules.nests import in_sequence
+from schedules.winograd.frame import Frame
+from schedules.winograd.matrices import Matrix
 from schedules.winograd.plan import Plan
 from schedules.winograd.window import Window
 
@@ -20,88 +21,20 @@ Store = Callable[[Any, Any, Any], Any]
 
 DTYPE = "float32"
 _UNROLLED = tirx.ForKind.UNROLLED
-_ONE: Matrix = ((Fraction(1),),)
-_ALONE = Transforms(data=_ONE, filters=_ONE, outputs=_ONE)
-"""Of an axis that is not there."""
 
 
-class Parts:
-    """Statements for one tile each, and the sizes that they have in common.
-
-    Attributes
-    ----------
-    planes : int
-        Elements of a tile of inputs: as many matrix products.
-    points, tiles : int
-        Tiles of outputs, which are the rows of each product, and register tiles along them.
-    block, blocks : int
-        Register tiles in a block of points, and blocks.
-    groups, panels, chunks, taps : tuple of int
-        Axes of the batch, of the columns in panels, of the sum in vectors, and of the kernels that
-        are slid along but not tiled.
-    """
+class Parts(Frame):
+    """Statements for one tile each."""
 
     def __init__(self, window: Window, plan: Plan, stored: Stored) -> None:
-        self._window, self._plan, self._stored = window, plan, stored
-        self._dtype = window.index_dtype
-        both = [transforms(plan.outputs(slide), slide.taps) for slide in window.tiled]
-        self._first, self._second = (*both, _ALONE)[:2]
-        self.planes = self._first.inputs * self._second.inputs
-        self.points = plan.points(window)
-        self.tiles = ceil(self.points / plan.rows)
-        self.block = min(plan.block, self.tiles)
-        self.blocks = ceil(self.tiles / self.block)
-        self.groups = window.extents_of(window.batch)
-        self.panels = _in_parts(window.extents_of(window.columns), plan.columns)
-        self.chunks = _in_parts(window.extents_of(window.sums), plan.lanes)
-        self.taps = tuple(slide.taps for slide in window.slid)
+        super().__init__(window, plan)
+        self._stored = stored
         # The last tile has outputs that there are none of.
         self._overhanging = [
             slide
             for slide in window.tiled
             if plan.tiles(slide) * plan.outputs(slide) * slide.step > slide.outputs
         ]
-
-    # --- loops and indices -----------------------------------------------------------------------
-
-    def repeated(self, extent: int, body: Callable[[Any], Any], kind: Any = None) -> Any:
-        """Return a loop in the dtype of the program's indices, serial by default."""
-        return repeated(extent, body, kind or tirx.ForKind.SERIAL, dtype=self._dtype)
-
-    def nested(self, extents: Sequence[int], body: Callable[..., Any], kind: Any = None) -> Any:
-        """Return loops, one in the other, around a statement that is made of all their indices."""
-        if not extents:
-            return body()
-
-        def inside(at: Any) -> Any:
-            return self.nested(extents[1:], lambda *inner: body(at, *inner), kind)
-
-        return self.repeated(extents[0], inside, kind)
-
-    def in_parallel(self, extents: Sequence[int], body: Callable[..., Any]) -> Any:
-        """Return one parallel loop over some axes."""
-        return self.repeated(
-            prod(extents), lambda at: body(*self.digits(at, extents)), tirx.ForKind.PARALLEL
-        )
-
-    def digits(self, index: Any, extents: Sequence[int]) -> list[Any]:
-        """Divide an index over all axes to one of each, the last one fastest."""
-        found = []
-        for place, extent in enumerate(extents):
-            inner, outer = prod(extents[place + 1 :]), prod(extents[:place])
-            digit = index // inner if inner > 1 else index
-            found.append(self.number(0) if extent == 1 else digit % extent if outer > 1 else digit)
-        return found
-
-    def number(self, value: int) -> Any:
-        """Return a constant index."""
-        return tirx.const(value, self._dtype)
-
-    def where(self, condition: Any, needed: bool, statement: Any) -> Any:
-        """Return a statement that is executed under a condition, if one is needed."""
-        return tirx.IfThenElse(condition, statement, None) if needed else statement
-
-    # --- tiles -----------------------------------------------------------------------------------
 
     def transform_data(
         self, group: Any, positions: Sequence[Any], point: Any, chunk: Any, store: Store
@@ -118,11 +51,7 @@ class Parts:
         """
         window = self._window
         *outer, vector = self.digits(chunk, self.chunks)
-        fixed = {
-            **_by_place(window.batch, self.digits(group, self.groups)),
-            **_by_place([slide.output for slide in window.slid], positions),
-            **self._at_point(point),
-        }
+        fixed = self._fixed(group, positions, point)
         inputs, half = self._scratch("inputs", self.planes), self._scratch("half", self.planes)
         height, width = self._first.inputs, self._second.inputs
 
@@ -254,11 +183,7 @@ class Parts:
         height, width = (len(matrix) for matrix in matrices)
         sums = self._scratch("outputs", height * width)
         half = self._scratch("half", height * self._second.inputs)
-        fixed = {
-            **_by_place(window.batch, self.digits(group, self.groups)),
-            **_by_place([slide.output for slide in window.slid], slid),
-            **self._at_point(point),
-        }
+        fixed = self._fixed(group, slid, point)
 
         def output(first: Any, i: Any, j: Any) -> Any:
             values = self._moved(fixed, (i, j))
@@ -322,6 +247,14 @@ class Parts:
             self._in_lanes(lambda lane: in_sequence(rows(lane))),
             self._in_lanes(lambda lane: in_sequence(columns(lane))),
         ]
+
+    def _fixed(self, group: Any, slid: Sequence[Any], point: Any) -> dict[int, Any]:
+        """Return values of all axes that a tile has the same."""
+        return {
+            **_by_place(self._window.batch, self.digits(group, self.groups)),
+            **_by_place([slide.output for slide in self._window.slid], slid),
+            **self._at_point(point),
+        }
 
     def _at_point(self, point: Any) -> dict[int, Any]:
         """Return the rows of a point, and the first output of its tile along each axis."""
@@ -393,11 +326,6 @@ class Parts:
     def _scratch(self, name: str, vectors: int) -> Any:
         """Return a buffer that is to live in registers."""
         return tirx.decl_buffer((vectors, self._plan.lanes), DTYPE, name=name, scope="local")
-
-
-def _in_parts(extents: Sequence[int], size: int) -> tuple[int, ...]:
-    """Divide the last axis."""
-    return (*extents[:-1], extents[-1] // size)
 
 
 def _by_place(places: Sequence[int], values: Iterable[Any]) -> dict[int, Any]:
