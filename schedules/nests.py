@@ -60,9 +60,9 @@ def is_conditional(value: Any) -> bool:
     return is_call(value, _IF_THEN_ELSE)
 
 
-def is_among(buffer: Any, others: Sequence[Any]) -> bool:
-    """Whether a buffer, or None, is one of some."""
-    return buffer is not None and any(buffer.same_as(other) for other in others)
+def is_among(node: Any, others: Sequence[Any]) -> bool:
+    """Whether a buffer or another node, or None, is one of some."""
+    return node is not None and any(node.same_as(other) for other in others)
 
 
 def factors_of(statement: Any) -> list[Any]:

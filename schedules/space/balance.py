@@ -35,6 +35,11 @@ class BalancedTasks(meta_schedule.postproc.PyPostproc):
         return BalancedTasks()
 
 
+def keeps_busy(tasks: int, cores: int) -> bool:
+    """Whether so many equal tasks leave no core idle for long."""
+    return ceil(tasks / cores) * cores <= _MOST_IMBALANCE * tasks
+
+
 def _is_balanced(nest: Any, cores: int) -> bool:
     if not (isinstance(nest, tirx.For) and nest.kind == tirx.ForKind.PARALLEL):
         return True
@@ -51,4 +56,4 @@ def _is_balanced(nest: Any, cores: int) -> bool:
     block = getattr(inner, "block", None)
     if block is None or block.annotations.get(SCHEDULED) != TILED:
         return True
-    return tasks == tiles or ceil(tasks / cores) * cores <= _MOST_IMBALANCE * tasks
+    return tasks == tiles or keeps_busy(tasks, cores)

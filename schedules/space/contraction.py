@@ -229,11 +229,13 @@ def _remainders(block: Any) -> Iterator[tuple[Any, int]]:
 
 
 def _product(block: Any) -> tuple[Any, tuple[Any, Any]] | None:
-    """The store of ``C += X * Y``, with X and Y."""
-    store = block.body
-    if not isinstance(store, tirx.BufferStore) or block.init is None:
-        return None
-    if not isinstance(store.value, tirx.Add):
+    """What `product_of` finds in a block that sets its output first."""
+    return None if block.init is None else product_of(block.body)
+
+
+def product_of(store: Any) -> tuple[Any, tuple[Any, Any]] | None:
+    """The store of ``C += X * Y``, with X and Y; None of any other statement."""
+    if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, tirx.Add):
         return None
     terms = [store.value.a, store.value.b]
     for held, added in (terms, terms[::-1]):

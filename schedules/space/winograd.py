@@ -6,6 +6,7 @@ from typing import Any
 
 from schedules.nests import is_conditional
 from schedules.space.axis_roles import index_dtype, index_map, separate_axes
+from schedules.space.balance import keeps_busy
 from schedules.space.moves import choice
 from schedules.space.register_tile import RegisterTile, cycles, register_tiles
 from schedules.space.stage import SCHEDULED, STAGE, TILED, own_loops, vectorized
@@ -26,7 +27,6 @@ _MOST_BYTES = 3 * 2**19
 """Of what a task transforms for itself: the second cache level has two megabytes or so."""
 _MOST_SHARED_BYTES = 2 * _MOST_BYTES
 """Of all filters, where every task reads all of them."""
-_MOST_IMBALANCE = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +118,10 @@ def _put_channels_last(sch: Any, block: Any, lanes: int) -> None:
     def moved(*indices: Any) -> list[Any]:
         return [*indices[:channels], *indices[channels + 1 :], indices[channels]]
 
-    reads = [region.source.same_as(buffer) for region in sch.get(block).reads]
-    copy = sch.cache_read(block, reads.index(True), "global")
+    read = [region.source.same_as(buffer) for region in sch.get(block).reads].index(True)
+    copy = sch.cache_read(block, read, "global")
     dtype = index_dtype(sch.get(block))
-    sch.transform_layout(
-        block, ("read", reads.index(True)), index_map(moved, len(buffer.ty.shape), dtype)
-    )
+    sch.transform_layout(block, ("read", read), index_map(moved, len(buffer.ty.shape), dtype))
     loops = list(sch.get_loops(copy))
     channel = loops.pop(channels)
     *outer, along = loops
@@ -176,7 +174,7 @@ def _sketch(window: Window, inputs: int, tile: RegisterTile, cores: int) -> Wino
     even = [
         block
         for block in blocks
-        if _is_balanced(outer * ceil(tiles / block), cores)
+        if keeps_busy(outer * ceil(tiles / block), cores)
         and row_bytes * block * steps <= _MOST_BYTES
     ]
     panels = plan.panels(window)
@@ -184,7 +182,7 @@ def _sketch(window: Window, inputs: int, tile: RegisterTile, cores: int) -> Wino
     # Each block of points reads all filters.
     tasks = [0] if even and panel_bytes * panels <= _MOST_SHARED_BYTES else []
     if panel_bytes <= _MOST_BYTES:
-        if _is_balanced(window.count(window.batch) * panels, cores):
+        if keeps_busy(window.count(window.batch) * panels, cores):
             tasks.append(panels)
         if panels % cores == 0 and panels > cores and not window.batch:
             tasks.append(cores)
@@ -194,10 +192,6 @@ def _sketch(window: Window, inputs: int, tile: RegisterTile, cores: int) -> Wino
         blocks=tuple(even if 0 in tasks else blocks),
         tasks=tuple(tasks),
     )
-
-
-def _is_balanced(tasks: int, cores: int) -> bool:
-    return ceil(tasks / cores) * cores <= _MOST_IMBALANCE * tasks
 
 
 def _steps(window: Window) -> int:

@@ -18,6 +18,7 @@ from schedules.canonical import objects
 from schedules.errors import InvalidTraceError
 from schedules.nests import (
     in_sequence,
+    is_among,
     mapped,
     nests_of,
     only_block,
@@ -88,7 +89,7 @@ def _expanded(function: Any, nests: list[Any], place: int, window: Window, plan:
     output = window.store.buffer
     rest = [nest for nest in nests if not (nest.same_as(nests[place]) or _is_init(nest, output))]
     consumer = None
-    if any(output.same_as(made) for made in function.body.block.alloc_buffers):
+    if is_among(output, function.body.block.alloc_buffers):
         readers = [nest for nest in rest if _reads(nest, output)]
         consumer = _consumer(readers[0], output) if len(readers) == 1 else None
 
@@ -104,7 +105,7 @@ def _expanded(function: Any, nests: list[Any], place: int, window: Window, plan:
     for nest in nests:
         if nest.same_as(replaced):
             parts += made
-        elif any(nest.same_as(one) for one in rest):
+        elif is_among(nest, rest):
             parts.append(nest)
     dropped = [] if consumer is None else [output]
     return with_root_body(function, in_sequence(parts), buffers, dropped)

@@ -12,6 +12,7 @@ from tvm.tirx.analysis import undefined_vars
 
 from schedules.canonical import objects
 from schedules.nests import substituted
+from schedules.space.contraction import product_of
 from schedules.winograd.matrices import LARGEST
 
 _DTYPE = "float32"
@@ -153,21 +154,11 @@ class _Axes:
 
 
 def _product(block: Any) -> tuple[Any, tuple[Any, Any]] | None:
-    """The store of ``C += X * Y`` in float32, with X and Y."""
-    store = block.body
-    if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, tirx.Add):
+    """The store of ``C += X * Y`` in float32, from zero, with X and Y."""
+    product = product_of(block.body)
+    if product is None or not (block.init is None or _is_zero(block.init)):
         return None
-    held, added = store.value.a, store.value.b
-    if not isinstance(added, tirx.Mul):
-        held, added = added, held
-    is_sum = (
-        isinstance(held, tvm.ir.TensorLoad)
-        and held.source.same_as(store.buffer)
-        and isinstance(added, tirx.Mul)
-    )
-    starts_at_zero = block.init is None or _is_zero(block.init)
-    is_float = str(store.buffer.ty.dtype.dtype) == _DTYPE
-    return (store, (added.a, added.b)) if is_sum and starts_at_zero and is_float else None
+    return product if str(product[0].buffer.ty.dtype.dtype) == _DTYPE else None
 
 
 def _is_zero(init: Any) -> bool:
