@@ -4,6 +4,7 @@ Imports TVM, whose statements cannot be changed: what holds a new part is made a
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import tvm
@@ -253,12 +254,16 @@ def with_loop_body(loop: Any, body: Any) -> Any:
     )
 
 
-def chosen_by(condition: Any, holds: Any, otherwise: Any) -> Any:
-    """Return a choice between statements whose condition TVM does not look into.
+def chosen_by(conditions: Sequence[Any], holds: Any, otherwise: Any) -> Any:
+    """Return a statement for where all conditions hold, beside another one for where they do not.
 
-    It would narrow the buffers of the two by it, to extents that depend on loops inside of them.
+    TVM does not look into the conditions: it would narrow the buffers of the two by them, to
+    extents that depend on loops inside of them.
     """
-    return tirx.IfThenElse(tirx.NE(tirx.Cast("int32", condition), 0), holds, otherwise)
+    if not conditions:
+        return holds
+    all_hold = tirx.Cast("int32", reduce(tirx.And, conditions))
+    return tirx.IfThenElse(tirx.NE(all_hold, 0), holds, otherwise)
 
 
 def in_nest(loops: Sequence[Any], innermost: Any) -> Any:

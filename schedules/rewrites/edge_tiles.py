@@ -79,9 +79,8 @@ def _chosen(nest: Any, loops: Sequence[Any]) -> Any:
     bounds = list(_bounds(nest, loops))
     if not bounds:
         return nest
-    guard = reduce(tirx.And, [bound.guard for bound in bounds])
     whole = _without(nest, {bound.condition for bound in bounds})
-    return chosen_by(guard, whole, nest)
+    return chosen_by([bound.guard for bound in bounds], whole, nest)
 
 
 def _chosen_vector(loop: Any, loops: Sequence[Any]) -> Any:

@@ -9,7 +9,6 @@ Source: Eklundh, A Fast Computer Method for Matrix Transposing, 1972, for exchan
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import tvm
@@ -186,12 +185,12 @@ def _between(copy: _Copy, body: Any) -> Any:
 
 def _block(copy: _Copy, start: Any) -> Any:
     """Return the statement for a block: as a whole where no condition cuts it off."""
-    block = tirx.SeqStmt(_turned(copy, start))
-    if not copy.conditions:
-        return block
     last = copy.lanes - 1
-    whole = reduce(tirx.And, [copy.at(one, start + last, last) for one in copy.conditions])
-    return chosen_by(whole, block, repeated(copy.lanes, lambda at: _vector(copy, start + at)))
+    return chosen_by(
+        [copy.at(condition, start + last, last) for condition in copy.conditions],
+        tirx.SeqStmt(_turned(copy, start)),
+        repeated(copy.lanes, lambda at: _vector(copy, start + at)),
+    )
 
 
 def _vector(copy: _Copy, step: Any) -> Any:

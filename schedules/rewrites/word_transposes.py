@@ -9,7 +9,6 @@ it stands in LLVM's language.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import tvm
@@ -204,12 +203,12 @@ def _across(copy: _Copy, step: Any, rows: int) -> Iterator[Any]:
 
 def _block(copy: _Copy, step: Any, row: Any, rows: int) -> Any:
     """Return the statement for a block: as a whole where no condition cuts it off."""
-    whole = _call(copy, step, row, rows)
-    if not copy.conditions:
-        return whole
     last = (step + LANES - 1, row + rows - 1, _WORD - 1)
-    holds = reduce(tirx.And, [copy.at(one, *last) for one in copy.conditions])
-    return chosen_by(holds, whole, _one_by_one(copy, step, LANES, row, rows))
+    return chosen_by(
+        [copy.at(condition, *last) for condition in copy.conditions],
+        _call(copy, step, row, rows),
+        _one_by_one(copy, step, LANES, row, rows),
+    )
 
 
 def _one_by_one(copy: _Copy, step: Any, steps: int, row: Any, rows: int) -> Any:
