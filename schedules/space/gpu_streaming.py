@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import tvm
 from tvm.s_tir import ScheduleError
 
 from schedules.space.moves import (
@@ -35,6 +34,7 @@ from schedules.space.moves import (
 from schedules.space.rules import Rule
 from schedules.space.stage import SCHEDULED, STAGE
 from schedules.space.structure import Block, blocks_of, describe, has_contraction
+from schedules.space.vector_unit import dtype_bits
 from schedules.target import Target
 
 _THREADS = (64, 128, 256, 512, 1024)
@@ -279,7 +279,7 @@ def _bytes(buffer: Any) -> int:
 
 
 def _element_bytes(buffer: Any) -> int:
-    return int(tvm.DataType(str(buffer.dtype)).bits) // 8
+    return dtype_bits(str(buffer.dtype)) // 8
 
 
 def _widths(facts: Block) -> set[int]:

@@ -84,7 +84,7 @@ def _lanes(found: Contraction, unit: VectorUnit) -> int | None:
     )
     if not fits:
         return None
-    full, depth = unit.lanes(int(tvm.DataType(found.dtype).bits)), found.axes[last].extent
+    full, depth = unit.lanes(found.dtype), found.axes[last].extent
     return next(
         (
             lanes

@@ -3,15 +3,13 @@
 from math import gcd
 from typing import Any
 
-import tvm
-
 from schedules.space.axis_roles import contraction_in, index_dtype, index_map, separate_axes
 from schedules.space.constants import reads_constant
 from schedules.space.contraction import Contraction, Role
 from schedules.space.moves import divisors
 from schedules.space.stage import SCHEDULED, STAGE
 from schedules.space.structure import describe
-from schedules.space.vector_unit import VectorUnit
+from schedules.space.vector_unit import VectorUnit, dtype_bits
 
 _LONGEST_PANEL_BYTES = 5 * 2**17
 """Rows take their part of the second level, which has a megabyte or two."""
@@ -76,8 +74,8 @@ def _has_constant(sch: Any, block: Any, found: Contraction) -> bool:
 
 def _cut(found: Contraction, unit: VectorUnit) -> tuple[int, int] | None:
     """The axis to cut, and the steps of a part; None where the sum is better left whole."""
-    step_bytes = _PANEL_VECTORS * unit.lanes(_bits(found.dtype)) * _bits(found.columns.dtype) // 8
-    longest = _LONGEST_PANEL_BYTES // step_bytes
+    vector_bytes = unit.lanes(found.dtype) * dtype_bits(found.columns.dtype) // 8
+    longest = _LONGEST_PANEL_BYTES // (_PANEL_VECTORS * vector_bytes)
     whole = found.extent(Role.SUM)
     if whole <= longest or found.extent(Role.ROW) < _LEAST_ROWS:
         return None
@@ -103,7 +101,7 @@ def _add_up(sch: Any, total: Any, unit: VectorUnit) -> None:
     last = -1 if facts.contiguous is None else facts.contiguous
     part, contiguous = loops[facts.kinds.index("reduction")], loops[last]
     outer = [loop for loop in loops if not (loop.same_as(part) or loop.same_as(contiguous))]
-    lanes = unit.lanes(_bits(facts.writes[0].dtype))
+    lanes = unit.lanes(facts.writes[0].dtype)
     common = gcd(int(sch.get(contiguous).extent), lanes)
     vector, lane = sch.split(contiguous, [None, common] if common > 1 else [1, None])
     sch.reorder(*outer, vector, part, lane)
@@ -113,7 +111,3 @@ def _add_up(sch: Any, total: Any, unit: VectorUnit) -> None:
     sch.decompose_reduction(total, part)
     for done in (total, sch.get_sblock("root")):
         sch.annotate(done, SCHEDULED, STAGE)
-
-
-def _bits(dtype: str) -> int:
-    return int(tvm.DataType(dtype).bits)

@@ -7,8 +7,6 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-import tvm
-
 from schedules.space.amx_source import TILE_ROWS, TILES
 from schedules.space.contraction import Contraction, Role
 from schedules.space.dots import LANES, Dot, MatrixDot, VectorDot, dots_for
@@ -65,7 +63,7 @@ class Sketch:
 
 def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
     """Choose the sketches of a contraction: few, as each trial should be a good one."""
-    lanes = unit.lanes(int(tvm.DataType(contraction.dtype).bits))
+    lanes = unit.lanes(contraction.dtype)
     rows, columns = contraction.extent(Role.ROW), contraction.extent(Role.COLUMN)
     whole = register_tiles(unit, lanes, rows, columns, divide=True)
     if not contraction.rows.is_load:

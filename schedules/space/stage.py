@@ -94,7 +94,7 @@ class Remainder(meta_schedule.schedule_rule.PyScheduleRule):
     """
 
     def _initialize_with_tune_context(self, context: Any) -> None:
-        self._lanes = vector_unit(context.target).lanes(32)
+        self._lanes = vector_unit(context.target).lanes("float32")
 
     def apply(self, sch: Any, block: Any) -> list[Any]:
         """Return the one schedule."""

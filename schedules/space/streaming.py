@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import tvm
 from tvm.s_tir import ScheduleError
 
 from schedules.rewrites.vector_sums import LEAST_TERMS
 from schedules.space.axis_roles import contraction_in
-from schedules.space.lanes import float32_lanes
 from schedules.space.moves import (
     choice,
     divisor,
@@ -38,6 +38,7 @@ from schedules.space.rules import Rule
 from schedules.space.stage import SCHEDULED, STAGE
 from schedules.space.stretches import stretch_ending_at
 from schedules.space.structure import Block, blocks_of, describe, has_contraction
+from schedules.space.vector_unit import vector_unit
 from schedules.target import Target
 
 _CHUNKS_PER_CORE = (1, 2, 4, 8)
@@ -52,12 +53,17 @@ _CHUNK_CHOICES = 6
 
 def streaming(target: Target) -> Any:
     """Return the rule for programs without contractions, for a target."""
-    return Rule(_Scheduler(float32_lanes(target), target.cores).apply)
+    return Rule(_scheduler(target).apply)
 
 
 def streaming_between(target: Target) -> Any:
     """Return the rule for what lies between the contractions of a program, for a target."""
-    return Rule(_Scheduler(float32_lanes(target), target.cores).apply_between)
+    return Rule(_scheduler(target).apply_between)
+
+
+def _scheduler(target: Target) -> "_Scheduler":
+    unit = vector_unit(tvm.target.Target(target.as_dict()))
+    return _Scheduler(unit.lanes("float32"), target.cores)
 
 
 # A block, and its lanes where it is a reduction by lanes.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import tvm
 from tvm.target.codegen import target_has_features
 
 
@@ -25,16 +26,21 @@ class VectorUnit:
     registers: int
     broadcasts: bool = False
 
-    def lanes(self, dtype_bits: int) -> int:
+    def lanes(self, dtype: str) -> int:
         """Elements of one register."""
-        return self.bits // dtype_bits
+        return self.bits // dtype_bits(dtype)
+
+
+def dtype_bits(dtype: str) -> int:
+    """Return the bits of an element."""
+    return int(tvm.DataType(dtype).bits)
 
 
 NARROWEST_BITS = 128
 """Vectors that every target with a vector unit has."""
 
 AVX512 = VectorUnit(bits=512, registers=32, broadcasts=True)
-AVX2 = VectorUnit(bits=256, registers=16)
+AVX = VectorUnit(bits=256, registers=16)
 SSE = VectorUnit(bits=128, registers=16)
 NEON = VectorUnit(bits=128, registers=32, broadcasts=True)
 
@@ -44,7 +50,7 @@ def vector_unit(target: Any) -> VectorUnit:
 
     Features come from ``mcpu`` and ``mattr``; a target without ``mtriple`` is this machine's.
     """
-    for feature, unit in (("avx512f", AVX512), ("avx2", AVX2), ("neon", NEON)):
+    for feature, unit in (("avx512f", AVX512), ("avx", AVX), ("neon", NEON)):
         if target_has_features(feature, target):
             return unit
     return SSE

@@ -132,7 +132,7 @@ def _put_channels_last(sch: Any, block: Any, lanes: int) -> None:
 
 
 def _sketches(window: Window, unit: VectorUnit, cores: int) -> list[WinogradSketch]:
-    lanes, columns = unit.lanes(32), window.extents[window.columns[-1]]
+    lanes, columns = unit.lanes("float32"), window.extents[window.columns[-1]]
     limit = _WORTH * _direct_cycles(window, lanes)
     found: list[WinogradSketch] = []
     for inputs in _INPUTS:

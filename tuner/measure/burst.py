@@ -27,7 +27,7 @@ _TURNS = 36
 def make_burst() -> Callable[[], None]:
     """Build the work, once in a process; what is returned does it on the calling thread alone."""
     target = tvm.target.Target(detect.native_target().as_dict())
-    lanes = vector_unit(target).lanes(32)
+    lanes = vector_unit(target).lanes("float32")
     library = trace.build(_tile(_VECTORS * lanes, lanes), target)
     function = library["main"]
     operands = [

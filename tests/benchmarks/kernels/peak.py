@@ -11,7 +11,7 @@ import tvm
 from tvm import te
 
 from schedules import trace as traces
-from schedules.space.lanes import float32_lanes
+from schedules.space.vector_unit import vector_unit
 from schedules.target import Target
 
 ACCUMULATORS = 12
@@ -20,16 +20,20 @@ STEPS = 2**18
 
 def flops(target: Target) -> float:
     """Return what a call of the kernel computes, a multiply-add counted as two."""
-    return 2.0 * ACCUMULATORS * float32_lanes(target) * STEPS * target.cores
+    return 2.0 * ACCUMULATORS * _lanes(target) * STEPS * target.cores
 
 
 def kernel(target: Target) -> tuple[Any, list[Any]]:
     """Return the built library, whose ``main`` is the kernel, and arguments for it."""
-    lanes, cores = float32_lanes(target), target.cores
+    lanes, cores = _lanes(target), target.cores
     library = traces.build(_program(lanes, cores), tvm.target.Target(target.as_dict()))
     width = ACCUMULATORS * lanes
     values = np.full(width, 0.5, dtype=np.float32), np.zeros((cores, width), dtype=np.float32)
     return library, [tvm.runtime.tensor(value) for value in values]
+
+
+def _lanes(target: Target) -> int:
+    return vector_unit(tvm.target.Target(target.as_dict())).lanes("float32")
 
 
 def _program(lanes: int, cores: int) -> Any:
