@@ -48,6 +48,7 @@ _WORTH_A_THREAD = 2**13
 _LARGEST_VECTOR = 8
 _LAST_LANES = 4
 _ROWS_TOGETHER = 8
+_MOST_WRITTEN_OUT = 16
 _CHUNK_CHOICES = 6
 
 
@@ -323,13 +324,24 @@ class _Scheduler:
         fused = schedule.fuse(*outer, outer_lanes) if outer else outer_lanes
         work = prod(facts.extents)
         self._parallel(schedule, fused, work)
-        cached = schedule.cache_write(block, 0, "local")
+        # TVM keeps small buffers on the stack, and so in registers, in this scope only.
+        cached = schedule.cache_write(block, 0, "global")
         schedule.reverse_compute_at(cached, schedule.get_loops(block)[1], preserve_unit_loops=True)
-        for tile in tiles:
-            schedule.unroll(tile)
+        for loop in (*_short(schedule, reduction), *tiles):
+            schedule.unroll(loop)
         schedule.vectorize(inner_lanes)
         start = schedule.decompose_reduction(block, reduction[0])
         schedule.vectorize(schedule.get_loops(start)[-1])
+
+
+def _short(schedule: Any, loops: Sequence[Any]) -> Sequence[Any]:
+    """Return the innermost loops that are so short that their steps can all be written out.
+
+    Which of them meet padding is then known when they are compiled.
+    """
+    extents = [int(schedule.get(loop).extent) for loop in loops]
+    first = next(at for at in range(len(loops) + 1) if prod(extents[at:]) <= _MOST_WRITTEN_OUT)
+    return loops[first:]
 
 
 def _finish(schedule: Any, block: Any, lanes: int) -> None:

@@ -271,6 +271,17 @@ def test_padding_of_windows_may_be_inlined() -> None:
     assert "pad_input" not in {block.name for block in inlined}
 
 
+def test_sums_of_windows_stay_in_registers() -> None:
+    args = {"n": 1, "h": 7, "w": 7, "c": 32, "kernel_size": 3, "padding": 1}
+    module = module_of(
+        workload_from_call(find_operator("depthwise_conv2d_nhwc").call(args, "float32"))
+    )
+    for schedule in sampled(module, HOST):
+        if "pad_input" not in {block.name for block in blocks_of(schedule)}:
+            library = traces.build(schedule.mod, tvm.target.Target(HOST.as_dict()))
+            assert "TVMBackendAllocWorkspace" not in library.inspect_source("asm")
+
+
 def test_tiny_work_starts_no_threads() -> None:
     module = module_of(
         workload_from_call(find_operator("softmax").call({"m": 8, "n": 64}, "float32"))
