@@ -76,7 +76,11 @@ def sketches(contraction: Contraction, unit: VectorUnit) -> list[Sketch]:
     if best in good:
         uneven = []
     elif good:
-        uneven = [Sketch(tile=best, gather=Pack.NEVER, pack=Pack.AT_ONCE)]
+        uneven = [
+            Sketch(tile=best, gather=Pack.NEVER, pack=pack)
+            for pack in _packs(contraction)
+            if pack is not Pack.BY_TASK
+        ]
     else:
         uneven = [
             Sketch(tile=tile, gather=Pack.NEVER, pack=pack)
@@ -201,8 +205,14 @@ def matrix_tiles(rows: int, columns: int) -> list[RegisterTile]:
 
 
 def _in_place(contraction: Contraction, tiles: Sequence[RegisterTile]) -> list[Sketch]:
-    last_column = contraction.places(Role.COLUMN)[-1]
-    packs = [Pack.AT_ONCE, Pack.BY_TASK]
-    if last_column in contraction.columns.innermost:
-        packs.append(Pack.NEVER)
-    return [Sketch(tile=tile, gather=Pack.NEVER, pack=pack) for tile in tiles for pack in packs]
+    return [
+        Sketch(tile=tile, gather=Pack.NEVER, pack=pack)
+        for tile in tiles
+        for pack in _packs(contraction)
+    ]
+
+
+def _packs(contraction: Contraction) -> list[Pack]:
+    """When columns may be copied: never only where vectors of them lie together."""
+    contiguous = contraction.places(Role.COLUMN)[-1] in contraction.columns.innermost
+    return [Pack.AT_ONCE, Pack.BY_TASK, *([Pack.NEVER] if contiguous else [])]
