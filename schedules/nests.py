@@ -254,16 +254,16 @@ def with_loop_body(loop: Any, body: Any) -> Any:
     )
 
 
-def chosen_by(conditions: Sequence[Any], holds: Any, otherwise: Any) -> Any:
+def chosen_by(conditions: Sequence[Any], holds: Any, otherwise: Callable[[], Any]) -> Any:
     """Return a statement for where all conditions hold, beside another one for where they do not.
 
-    TVM does not look into the conditions: it would narrow the buffers of the two by them, to
-    extents that depend on loops inside of them.
+    The other one is made only if there are any. TVM does not look into the conditions: it would
+    narrow the buffers of the two by them, to extents that depend on loops inside of them.
     """
     if not conditions:
         return holds
     all_hold = tirx.Cast("int32", reduce(tirx.And, conditions))
-    return tirx.IfThenElse(tirx.NE(all_hold, 0), holds, otherwise)
+    return tirx.IfThenElse(tirx.NE(all_hold, 0), holds, otherwise())
 
 
 def in_nest(loops: Sequence[Any], innermost: Any) -> Any:

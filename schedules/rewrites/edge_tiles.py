@@ -80,7 +80,7 @@ def _chosen(nest: Any, loops: Sequence[Any]) -> Any:
     if not bounds:
         return nest
     whole = _without(nest, {bound.condition for bound in bounds})
-    return chosen_by([bound.guard for bound in bounds], whole, nest)
+    return chosen_by([bound.guard for bound in bounds], whole, lambda: nest)
 
 
 def _chosen_vector(loop: Any, loops: Sequence[Any]) -> Any:

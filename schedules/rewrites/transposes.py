@@ -189,7 +189,7 @@ def _block(copy: _Copy, start: Any) -> Any:
     return chosen_by(
         [copy.at(condition, start + last, last) for condition in copy.conditions],
         tirx.SeqStmt(_turned(copy, start)),
-        repeated(copy.lanes, lambda at: _vector(copy, start + at)),
+        lambda: repeated(copy.lanes, lambda at: _vector(copy, start + at)),
     )
 
 

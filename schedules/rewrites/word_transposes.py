@@ -207,7 +207,7 @@ def _block(copy: _Copy, step: Any, row: Any, rows: int) -> Any:
     return chosen_by(
         [copy.at(condition, *last) for condition in copy.conditions],
         _call(copy, step, row, rows),
-        _one_by_one(copy, step, LANES, row, rows),
+        lambda: _one_by_one(copy, step, LANES, row, rows),
     )
 
 
