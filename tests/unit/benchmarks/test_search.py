@@ -4,23 +4,87 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.benchmarks.bench_search import fastest_so_far, geomean, matched_at
 from tests.benchmarks.search.curves import write_curves
+from tests.benchmarks.search.runs import Best, Outcome, Run, keep, read
+from tests.benchmarks.search.tables import ARMS, curves, geomean, keys, tables
+
+SEARCH = {
+    "incumbents": [[2, "a"], [3, "lucky"], [5, "b"], [6, "failed"]],
+    "wall_secs": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+    "searching_secs": 0.6,
+}
+AGAIN = {"a": 2.0, "lucky": 2.5, "b": 1.0, "failed": None}
 
 
-def test_a_search_has_matched_a_goal_at_its_first_trial_that_is_as_fast():
-    run = {"best_secs": [None, 4.0, 4.0, 2.0, 1.0]}
-    assert matched_at(run, 4.0) == 2
-    assert matched_at(run, 3.0) == 4
-    assert matched_at(run, 0.5) is None
+@pytest.fixture
+def run() -> Run:
+    return Run.measured_again(SEARCH, AGAIN)
 
 
-def test_after_each_trial_a_search_has_the_fastest_of_its_incumbents_when_measured_again():
-    run = {"incumbents": [(2, "a"), (3, "lucky"), (5, "b")], "wall_secs": [1.0] * 6}
+def outcome(secs: dict[str, float]) -> Outcome:
+    """Searches whose only best came at the trial of their place."""
+    runs = {
+        name: Run(
+            bests=(Best(trial=place, wall_secs=float(place), latency_secs=found),),
+            trials=8,
+            wall_secs=8.0,
+            searching_secs=0.8,
+        )
+        for place, (name, found) in enumerate(secs.items(), start=1)
+    }
+    return Outcome(runs=runs, told_secs={"predicted": 4.0}, corpus_trials=100)
 
-    secs = fastest_so_far(run, {"a": 2.0, "lucky": 2.5, "b": 1.0})
 
-    assert secs == [None, 2.0, 2.0, 2.0, 1.0, 1.0]
+def test_only_what_is_faster_when_measured_again_is_a_new_best(run):
+    assert [(best.trial, best.latency_secs) for best in run.bests] == [(2, 2.0), (5, 1.0)]
+    assert [run.after(trials) for trials in (1, 2, 4, 5, 6)] == [None, 2.0, 2.0, 1.0, 1.0]
+    assert (run.trials, run.wall_secs, run.final_secs) == (6, 6.0, 1.0)
+
+
+def test_a_search_has_matched_a_goal_at_its_first_trial_that_is_as_fast(run):
+    matches = [run.match(goal) for goal in (3.0, 1.97, 1.5, 0.5)]
+    assert [match and match.trial for match in matches] == [2, 2, 5, None]
+
+
+def test_one_that_never_matches_counts_with_all_of_its_trials():
+    found = {("GMM", 1): outcome({"warm": 1.0, "own": 3.0, "stock": 2.0, "random": 4.0})}
+
+    figures = keys(found)
+
+    assert figures["trials_ratio_warm"] == pytest.approx(8.0)
+    assert figures["trials_ratio_cold"] == pytest.approx(1.0)
+    assert (figures["never_matched_warm"], figures["never_matched"]) == (0, 1)
+    assert figures["first8_vs_stock1000"] is None
+
+
+def test_answers_stand_beside_the_long_search():
+    secs = {"warm": 1.0, "own": 1.0, "stock": 2.0, "random": 4.0, "stock long": 3.0}
+
+    figures = keys({("GMM", 1): outcome(secs)})
+
+    assert figures["first8_vs_stock1000"] == pytest.approx(3.0)
+    assert figures["zero_vs_stock1000"] == pytest.approx(0.75)
+    assert figures["nearest_vs_stock1000"] is None
+
+
+def test_curves_are_over_the_best_of_all_seeds():
+    of_seeds = (dict.fromkeys(ARMS, secs) for secs in (2.0, 4.0))
+    found = {("GMM", seed): outcome(secs) for seed, secs in enumerate(of_seeds)}
+    assert curves(found, "GMM")["own"] == pytest.approx([2**0.5] * 8)
+
+
+def test_seeds_are_kept_and_read_and_a_newer_one_replaces_its_own(tmp_path, run):
+    folder = tmp_path / "new"
+    newer = Outcome(runs=dict.fromkeys(ARMS, run), told_secs={}, corpus_trials=9)
+    for seed, found in ((2, outcome({})), (1, newer), (2, newer)):
+        keep(folder, seed, {"GMM": found})
+
+    seeds = read(folder)
+
+    assert [found.seed for found in seeds] == [1, 2]
+    assert all(found.outcomes == {"GMM": newer} for found in seeds)
+    whole = tables({("GMM", found.seed): newer for found in seeds}, seeds, trials=6)
+    assert [len(table.rows) for table in whole] == [2, 0, 4, 2]
 
 
 def test_geomean():

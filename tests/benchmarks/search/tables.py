@@ -1,0 +1,181 @@
+"""The figures of `make bench-search`: ratios, tables and curves of what searches came to."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import exp, log
+
+from tests.benchmarks.report import Cell, Table
+from tests.benchmarks.search.runs import Outcome, Run, Seed
+
+ARMS = ("warm", "own", "stock", "random")
+LONG = "stock long"
+EARLY = "warm early"
+EARLY_TRIALS = 8
+ANSWERS = ("predicted", "nearest", "roofline", "valid")
+MARKS = (8, 16, 32, 64, 128, 256)
+
+Found = Mapping[tuple[str, int], Outcome]
+"""By operator and seed."""
+
+
+def keys(found: Found) -> dict[str, object]:
+    """Return the figures that sum everything up."""
+    outcomes = found.values()
+    return {
+        "trials_ratio_warm": _mean(found, lambda outcome: _trials_ratio(outcome, "warm")),
+        "trials_ratio_cold": _mean(found, lambda outcome: _trials_ratio(outcome, "own")),
+        "wall_ratio": _mean(found, lambda outcome: _wall_ratio(outcome, "warm")),
+        "wall_ratio_cold": _mean(found, lambda outcome: _wall_ratio(outcome, "own")),
+        "first8_vs_stock1000": _of_long(found, EARLY),
+        "zero_vs_stock1000": _of_long(found, "predicted"),
+        **{f"{name}_vs_stock1000": _of_long(found, name) for name in ANSWERS[1:]},
+        "seeds": len({seed for _, seed in found}),
+        "never_matched_warm": sum(_match(outcome, "warm") is None for outcome in outcomes),
+        "never_matched": sum(_match(outcome, "own") is None for outcome in outcomes),
+        "speed_ratio_at_equal_trials": _mean(
+            found, lambda outcome: _goal_secs(outcome) / outcome.runs["own"].final_secs
+        ),
+    }
+
+
+def tables(found: Found, seeds: Sequence[Seed], trials: int) -> list[Table]:
+    """Return all tables; the searches had so many trials."""
+    return [_winners(found), _answers(found), _regret(found, trials), _origins(seeds)]
+
+
+def curves(found: Found, case: str) -> dict[str, list[float]]:
+    """Return each search's mean distance from the best that any of them found, trial by trial."""
+    of_case = [outcome.runs for (name, _), outcome in found.items() if name == case]
+    best_secs = min(runs[arm].final_secs for runs in of_case for arm in ARMS)
+    return {
+        arm: [
+            geomean([_after(runs[arm], trial) / best_secs for runs in of_case])
+            for trial in range(1, 1 + min(runs[arm].trials for runs in of_case))
+        ]
+        for arm in ARMS
+    }
+
+
+def geomean(values: Sequence[float]) -> float:
+    """Return the geometric mean."""
+    return exp(sum(map(log, values)) / len(values))
+
+
+def _mean(found: Found, figure: Callable[[Outcome], float]) -> float:
+    return geomean([figure(outcome) for outcome in found.values()])
+
+
+def _goal_secs(outcome: Outcome) -> float:
+    return outcome.runs["stock"].final_secs
+
+
+def _match(outcome: Outcome, arm: str) -> int | None:
+    match = outcome.runs[arm].match(_goal_secs(outcome))
+    return None if match is None else match.trial
+
+
+def _trials_ratio(outcome: Outcome, arm: str) -> float:
+    everything = outcome.runs["stock"].trials
+    # A search that ends with its space, and has not matched, has not won by its few trials.
+    never = max(everything, outcome.runs[arm].trials)
+    return everything / (_match(outcome, arm) or never)
+
+
+def _wall_ratio(outcome: Outcome, arm: str) -> float:
+    run, everything = outcome.runs[arm], outcome.runs["stock"].wall_secs
+    match = run.match(_goal_secs(outcome))
+    return everything / (max(everything, run.wall_secs) if match is None else match.wall_secs)
+
+
+def _of_long(found: Found, name: str) -> float | None:
+    """Return the speed of what is named over that of stock's long search; None if it is nowhere."""
+    ratios = [
+        outcome.runs[LONG].final_secs / secs
+        for outcome in found.values()
+        if LONG in outcome.runs and (secs := _named_secs(outcome, name)) is not None
+    ]
+    return geomean(ratios) if ratios else None
+
+
+def _named_secs(outcome: Outcome, name: str) -> float | None:
+    """Return the latency of what is named; None where there is no such thing, or it failed."""
+    if name == EARLY:
+        return outcome.runs["warm"].after(EARLY_TRIALS)
+    return outcome.runs[name].final_secs if name in outcome.runs else outcome.told_secs.get(name)
+
+
+def _winners(found: Found) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            case,
+            seed,
+            *(1e3 * outcome.runs[arm].final_secs for arm in ARMS),
+            *(_match(outcome, arm) or "never" for arm in ("warm", "own", "stock")),
+            *(_searching_millisecs(outcome.runs[arm]) for arm in ("own", "stock")),
+        ]
+        for (case, seed), outcome in found.items()
+    ]
+    return Table(
+        title="Winners",
+        columns=[
+            "operator",
+            "seed",
+            *(f"{arm} ms" for arm in ARMS),
+            "warm matched at",
+            "own matched at",
+            "stock at",
+            "search ms/trial",
+            "stock's",
+        ],
+        rows=rows,
+    )
+
+
+def _searching_millisecs(run: Run) -> float:
+    """Return what the search took for each of its trials."""
+    return 1e3 * run.searching_secs / run.trials
+
+
+def _answers(found: Found) -> Table:
+    names = (LONG, EARLY, *ANSWERS)
+    return Table(
+        title="Few trials and none (ms)",
+        columns=["operator", *names],
+        rows=[
+            [case, *(_millisecs(_named_secs(outcome, name)) for name in names)]
+            for (case, _), outcome in found.items()
+            if LONG in outcome.runs
+        ],
+    )
+
+
+def _millisecs(secs: float | None) -> Cell:
+    return "-" if secs is None else 1e3 * secs
+
+
+def _regret(found: Found, trials: int) -> Table:
+    marks = [mark for mark in MARKS if mark <= trials]
+    rows: list[list[Cell]] = []
+    for case in dict.fromkeys(case for case, _ in found):
+        # Where a space is small, a search ends before its trials do.
+        rows += [
+            [case, arm, *(curve[:mark][-1] for mark in marks)]
+            for arm, curve in curves(found, case).items()
+        ]
+    return Table(
+        title="Latency over the best known, after so many trials (geomean of the seeds)",
+        columns=["operator", "search", *map(str, marks)],
+        rows=rows,
+    )
+
+
+def _after(run: Run, trials: int) -> float:
+    """Return the latency of the fastest so far; before there is one, of the first."""
+    return run.after(trials) or run.bests[0].latency_secs
+
+
+def _origins(seeds: Sequence[Seed]) -> Table:
+    return Table(
+        title="Seeds",
+        columns=["seed", "commit", "machine", "date"],
+        rows=[[seed.seed, seed.commit[:12], seed.machine, seed.date] for seed in seeds],
+    )
