@@ -5,6 +5,7 @@ import json
 import httpx
 import pytest
 
+from schedules.operators import CATALOGUE
 from tests.unit.tuner.test_cli import FakeServer, run
 from tests.unit.tuner.test_client_sdk import NOW, job_body
 from tuner.cli import model
@@ -120,3 +121,8 @@ def test_the_corpus_has_several_shapes_of_each_operator():
         by_operator.setdefault(call.op, set()).add(call.key)
 
     assert all(len(keys) >= 3 for keys in by_operator.values())
+
+
+def test_the_corpus_has_every_operator_and_what_low_precision_does_to_some():
+    assert {call.op for call in corpus()} == set(CATALOGUE)
+    assert {call.dtype for call in corpus()} == {"float32", "bfloat16", "int8"}
