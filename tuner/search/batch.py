@@ -1,10 +1,11 @@
 """Choosing a batch from a population: what to exploit, what to explore, and what is too alike."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from tuner.search.sites import Point
 
@@ -19,6 +20,9 @@ NOISE = 0.5
 """Standard deviation of the noise over that of the population's scores."""
 APART = 2
 """Greedy and noisy choices differ from those of their batch in so many decisions, if possible."""
+
+LIKELY = 0.75
+"""What works with at least this probability is likely to work."""
 
 
 class Scored(Protocol):
@@ -39,9 +43,17 @@ T = TypeVar("T", bound=Scored)
 
 
 def choose(
-    population: Sequence[T], count: int, *, incumbent: Point | None, random: np.random.Generator
+    population: Sequence[T],
+    count: int,
+    *,
+    incumbent: Point | None,
+    chances: npt.NDArray[np.float32],
+    random: np.random.Generator,
 ) -> list[T]:
     """Choose up to `count` members, the most promising ones first.
+
+    What is unlikely to work comes after all else. Only ``random`` takes it as often as it is
+    believed to work: where nobody looks, a wrong belief stays.
 
     Parameters
     ----------
@@ -49,28 +61,33 @@ def choose(
         Each with a point and a score.
     incumbent : Point or None
         The fastest that was measured.
+    chances : numpy.ndarray
+        float32, shape (len(population),): the probability that each member works.
     random : numpy.random.Generator
         Advanced by the call.
     """
     scores = np.array([member.score for member in population])
     noise = random.normal(0.0, NOISE, len(scores)) * (scores.std() if len(scores) else 0.0)
+    unlikely = chances < LIKELY
+    doubted = random.random(len(scores)) > chances
     greedy = np.argsort(-scores, kind="stable")
-    local = [place for place in greedy if distance(population[place].point, incumbent) == 1]
-    queues: dict[str, list[int]] = {
-        "greedy": list(map(int, greedy)),
-        "noisy": list(map(int, np.argsort(-(scores + noise), kind="stable"))),
-        "local": list(map(int, local)),
-        "random": list(map(int, random.permutation(len(scores)))),
+    near_best = [distance(member.point, incumbent) == 1 for member in population]
+    orders: dict[str, Iterable[Any]] = {
+        "greedy": greedy,
+        "noisy": np.argsort(-(scores + noise), kind="stable"),
+        "local": [place for place in greedy if near_best[place] and not unlikely[place]],
+        "random": random.permutation(len(scores)),
     }
+    queues = {name: list(map(int, order)) for name, order in orders.items()}
     chosen: list[int] = []
     near = np.zeros(len(population), dtype=np.bool_)
     for name in cycle(PATTERN):
         if len(chosen) == min(count, len(population)):
             break
         left = [place for place in queues[name] if place not in chosen]
-        apart = left if name == "local" else [place for place in left if not near[place]]
         if left:
-            chosen.append((apart or left)[0])
+            avoided = (doubted if name == "random" else unlikely) * 2 + (near & (name != "local"))
+            chosen.append(min(left, key=avoided.__getitem__))
             point = population[chosen[-1]].point
             near |= [distance(member.point, point) < APART for member in population]
     return [population[place] for place in chosen]

@@ -23,6 +23,7 @@ from tuner.search.batch import choose
 from tuner.search.gain import Misjudgement, expected_gain
 from tuner.search.points import Applied, Space, code_of
 from tuner.search.protocol import Trial
+from tuner.search.risk import Risk
 from tuner.search.sites import Point
 
 BRED_PER_CANDIDATE = 6
@@ -120,6 +121,7 @@ class EvolutionarySearch:
         self._population: list[Member] = []
         self._proposed: dict[str, Member] = {}
         self._misjudgement = Misjudgement()
+        self._risk = Risk(seed)
         self._measured: list[tuple[float, Point]] = []
         self._dataset = Dataset.empty(len(FEATURE_NAMES))
         self._group = group_of(workload.workload_id, target.target_id)
@@ -138,7 +140,13 @@ class EvolutionarySearch:
         if len(self._population) < count:
             self._sample(count)
         incumbent = self._measured[0][1] if self._measured else None
-        chosen = choose(self._population, count, incumbent=incumbent, random=self._random)
+        chosen = choose(
+            self._population,
+            count,
+            incumbent=incumbent,
+            chances=self._risk.chances(self._population),
+            random=self._random,
+        )
         taken = {member.code for member in chosen}
         self._population = [member for member in self._population if member.code not in taken]
         candidates = map(self._candidate, [*first, *chosen])
@@ -299,6 +307,7 @@ class EvolutionarySearch:
             if member.point is not None and result.latency_secs is not None:
                 self._measured.append((result.latency_secs, member.point))
         self._measured.sort(key=lambda item: item[0])
+        self._risk.note((member.point, result) for member, result in told)
         self._learn(told)
 
     def expected_gain(self, candidates: Sequence[Candidate]) -> float | None:
