@@ -22,8 +22,16 @@ from tests.benchmarks.model import corpus
 from tests.benchmarks.report import RESULTS, ROOT, Checkpoint, publish
 from tests.benchmarks.search.curves import write_curves
 from tests.benchmarks.search.knowledge import gather
-from tests.benchmarks.search.runs import ALIKE, Outcome, Run, Seed, keep, read
-from tests.benchmarks.search.tables import ARMS, EARLY_TRIALS, LONG, curves, keys, tables
+from tests.benchmarks.search.runs import ALIKE, Outcome, Run, Seed, keep, late_failures, read
+from tests.benchmarks.search.tables import (
+    ARMS,
+    EARLY_TRIALS,
+    FAILING_ARMS,
+    LONG,
+    curves,
+    keys,
+    tables,
+)
 
 PART_SECS = 3000.0
 TEXT = """
@@ -47,6 +55,9 @@ is, all of its trials count, and the table says how often.
 With the first seed stock also has {long} trials. Beside its winner stand the best of the warm
 search's first 8 trials, and what is told without any trial: what the service predicts, the nearest
 neighbour's schedule adapted, the sample with the lowest roofline bound, and any valid sample.
+
+For {failing} both are run once more in a space of which about a third fails: in each design one
+factor of a tile, or one choice, was drawn, and where it is large, the candidate cannot be built.
 """
 
 
@@ -58,11 +69,15 @@ class Scale:
     trials: int = 256
     long_trials: int = 1000
     corpus_trials: int = 96
+    failing: tuple[str, ...] = ("GMM", "C1D", "C2D", "T2D")
+    failing_trials: int = 160
     seeds: Sequence[int] = range(1, 6)
     space: str = "default"
 
 
-QUICK = Scale(cases=CASES[:1], trials=32, long_trials=64, corpus_trials=16, seeds=[1])
+QUICK = Scale(
+    cases=CASES[:1], trials=32, long_trials=64, corpus_trials=16, seeds=[1], failing_trials=96
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -103,7 +118,11 @@ def _outcome(done: Checkpoint, scale: Scale, case: Case, seed: int) -> Outcome:
 
     runs = {arm: part(arm, arm) for arm in ARMS}
     told: dict[str, str | None] = {}
+    failing: dict[str, dict[str, Any]] = {}
     if seed == 1:
+        if case.name in scale.failing:
+            several = {"failing": True, "trials": scale.failing_trials}
+            failing = {arm: part(f"failing {arm}", arm, **several) for arm in FAILING_ARMS}
         runs[LONG] = part(LONG, "stock", trials=scale.long_trials)
         told = part("answers", "answers")
     traces = {trace for run in runs.values() for _, trace in run["incumbents"]}
@@ -113,6 +132,7 @@ def _outcome(done: Checkpoint, scale: Scale, case: Case, seed: int) -> Outcome:
     return Outcome(
         runs={name: Run.measured_again(run, secs) for name, run in runs.items()},
         told_secs={name: found for name, trace in told.items() if trace and (found := secs[trace])},
+        late_failures=late_failures(failing),
         corpus_trials=known["corpus_trials"],
     )
 
@@ -148,6 +168,7 @@ def report(scale: Scale, seeds: Sequence[Seed], *, quick: bool) -> None:
         trials=scale.trials,
         long=scale.long_trials,
         alike=ALIKE,
+        failing=", ".join(scale.failing),
         corpus=min(outcome.corpus_trials for outcome in found.values()),
     )
     publish(

@@ -21,6 +21,7 @@ from schedules.operators import find_operator
 from schedules.records import Candidate, Purpose, trace_id
 from schedules.target import Target
 from schedules.workload import Workload
+from tests.benchmarks.search.failing import FailingThird
 from tests.benchmarks.search.stock import StockSearch
 from tuner.client import convert
 from tuner.learning.answer import ATTEMPTS, SAMPLES, answer
@@ -80,7 +81,9 @@ def main() -> None:
         started = time.perf_counter()
         strategy = _strategy(order, workload, target, given)
         begun_secs = time.perf_counter() - started
-        print(json.dumps(_search(measurer, workload, target, strategy, given, begun_secs)))
+        failing = _failing(workload, target, given) if given.get("failing") else None
+        found = _search(measurer, workload, target, strategy, given, begun_secs, failing)
+        print(json.dumps(found))
 
 
 def _strategy(arm: str, workload: Workload, target: Target, given: Given) -> SearchStrategy:
@@ -102,6 +105,11 @@ def _strategy(arm: str, workload: Workload, target: Target, given: Given) -> Sea
     return StockSearch(**asked) if arm == "stock" else RandomSearch(**asked)
 
 
+def _failing(workload: Workload, target: Target, given: Given) -> FailingThird:
+    space = Space(workload=workload, target=target, space=given["space"], seed=given["seed"])
+    return FailingThird(space, given["seed"])
+
+
 def _search(
     measurer: LocalMeasurer,
     workload: Workload,
@@ -109,12 +117,15 @@ def _search(
     strategy: SearchStrategy,
     given: Given,
     begun_secs: float,
+    failing: FailingThird | None,
 ) -> Given:
     """Search for so many trials.
 
     Gives the seconds after each of them, and the incumbents: what was the fastest after a batch,
     with the number of the trial that it was. For the first batch also that after ``early`` trials.
+    Where a part of the space fails, also which trials did, and how large that part is.
     """
+    failed: list[int] = []
     best: tuple[float, int, str] | None = None
     incumbents: list[tuple[int, str]] = []
     wall_secs: list[float] = []
@@ -129,13 +140,15 @@ def _search(
         batch = MeasureBatch(
             workload=workload,
             target=target,
-            candidates=tuple(candidates),
+            candidates=tuple(map(failing.spoilt, candidates) if failing else candidates),
             incumbent_secs=None if best is None else best[0],
         )
         trials = []
         for place, result in measurer.measure(batch):
             secs, trace = result.latency_secs, candidates[place].trace
             wall_secs.append(time.perf_counter() - started)
+            if result.failure is not None:
+                failed.append(len(wall_secs))
             if secs is not None and (best is None or secs < best[0]):
                 best = (secs, len(wall_secs), trace)
             if len(wall_secs) == given["early"] and best is not None:
@@ -146,7 +159,13 @@ def _search(
         told_at = time.perf_counter()
         strategy.tell(trials)
         searching_secs += time.perf_counter() - told_at
-    return {"incumbents": incumbents, "wall_secs": wall_secs, "searching_secs": searching_secs}
+    return {
+        "incumbents": incumbents,
+        "wall_secs": wall_secs,
+        "searching_secs": searching_secs,
+        "failed": failed,
+        "failing_share": failing.share if failing else 0.0,
+    }
 
 
 def _answers(workload: Workload, target: Target, given: Given) -> dict[str, str | None]:

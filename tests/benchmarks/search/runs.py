@@ -15,6 +15,8 @@ from tests.benchmarks.report import commit, machine
 
 ALIKE = 0.02
 """Latencies that were measured together and differ by a smaller share are alike."""
+EARLY = 64
+"""A search may fail so often before it has to know better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +114,16 @@ class Outcome:
         By the search's name.
     told_secs : Mapping of str to float
         By where it comes from: latencies of what was told without any trial.
+    late_failures : Mapping of str to float
+        By search: which share of the trials after the first `EARLY` failed, in a space of which a
+        part does; that part is ``samples``.
     corpus_trials : int
         So many trials the warm search's base has learnt from.
     """
 
     runs: Mapping[str, Run]
     told_secs: Mapping[str, float]
+    late_failures: Mapping[str, float]
     corpus_trials: int
 
 
@@ -130,6 +136,17 @@ class Seed:
     commit: str
     machine: str
     date: str
+
+
+def late_failures(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return how often late trials failed, by search, of what searches gave in a failing space."""
+    found: dict[str, float] = {}
+    for name, run in runs.items():
+        late = len(run["wall_secs"]) - EARLY
+        found["samples"] = run["failing_share"]
+        if late > 0:
+            found[name] = sum(trial > EARLY for trial in run["failed"]) / late
+    return found
 
 
 def keep(folder: Path, seed: int, outcomes: Mapping[str, Outcome]) -> None:
@@ -157,6 +174,7 @@ def _seed(data: Mapping[str, Any]) -> Seed:
         case: Outcome(
             runs={name: Run.from_json(run) for name, run in outcome["runs"].items()},
             told_secs=outcome["told_secs"],
+            late_failures=outcome["late_failures"],
             corpus_trials=outcome["corpus_trials"],
         )
         for case, outcome in data["outcomes"].items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, log
+from statistics import fmean
 
 from tests.benchmarks.report import Cell, Table
 from tests.benchmarks.search.runs import Outcome, Run, Seed
@@ -10,6 +11,7 @@ ARMS = ("warm", "own", "stock", "random")
 LONG = "stock long"
 EARLY = "warm early"
 EARLY_TRIALS = 8
+FAILING_ARMS = ("own", "stock")
 ANSWERS = ("predicted", "nearest", "roofline", "valid")
 MARKS = (8, 16, 32, 64, 128, 256)
 
@@ -28,6 +30,8 @@ def keys(found: Found) -> dict[str, object]:
         "first8_vs_stock1000": _of_long(found, EARLY),
         "zero_vs_stock1000": _of_long(found, "predicted"),
         **{f"{name}_vs_stock1000": _of_long(found, name) for name in ANSWERS[1:]},
+        "late_failures": _late_failures(found, "own"),
+        "late_failures_stock": _late_failures(found, "stock"),
         "seeds": len({seed for _, seed in found}),
         "never_matched_warm": sum(_match(outcome, "warm") is None for outcome in outcomes),
         "never_matched": sum(_match(outcome, "own") is None for outcome in outcomes),
@@ -39,7 +43,13 @@ def keys(found: Found) -> dict[str, object]:
 
 def tables(found: Found, seeds: Sequence[Seed], trials: int) -> list[Table]:
     """Return all tables; the searches had so many trials."""
-    return [_winners(found), _answers(found), _regret(found, trials), _origins(seeds)]
+    return [
+        _winners(found),
+        _answers(found),
+        _failures(found),
+        _regret(found, trials),
+        _origins(seeds),
+    ]
 
 
 def curves(found: Found, case: str) -> dict[str, list[float]]:
@@ -150,6 +160,27 @@ def _answers(found: Found) -> Table:
 
 def _millisecs(secs: float | None) -> Cell:
     return "-" if secs is None else 1e3 * secs
+
+
+def _late_failures(found: Found, arm: str) -> float | None:
+    """Return the mean share of late trials that failed; None where no space had failures."""
+    shares = [
+        outcome.late_failures[arm] for outcome in found.values() if arm in outcome.late_failures
+    ]
+    return fmean(shares) if shares else None
+
+
+def _failures(found: Found) -> Table:
+    names = ("samples", *FAILING_ARMS)
+    return Table(
+        title="Failures where a part of the space fails (share; of the searches' trials after 64)",
+        columns=["operator", *names],
+        rows=[
+            [case, *(outcome.late_failures.get(name, "-") for name in names)]
+            for (case, _), outcome in found.items()
+            if outcome.late_failures
+        ],
+    )
 
 
 def _regret(found: Found, trials: int) -> Table:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.benchmarks.search.curves import write_curves
-from tests.benchmarks.search.runs import Best, Outcome, Run, keep, read
+from tests.benchmarks.search.runs import Best, Outcome, Run, keep, late_failures, read
 from tests.benchmarks.search.tables import ARMS, curves, geomean, keys, tables
 
 SEARCH = {
@@ -32,7 +32,7 @@ def outcome(secs: dict[str, float]) -> Outcome:
         )
         for place, (name, found) in enumerate(secs.items(), start=1)
     }
-    return Outcome(runs=runs, told_secs={"predicted": 4.0}, corpus_trials=100)
+    return Outcome(runs=runs, told_secs={"predicted": 4.0}, late_failures={}, corpus_trials=100)
 
 
 def test_only_what_is_faster_when_measured_again_is_a_new_best(run):
@@ -75,7 +75,10 @@ def test_curves_are_over_the_best_of_all_seeds():
 
 def test_seeds_are_kept_and_read_and_a_newer_one_replaces_its_own(tmp_path, run):
     folder = tmp_path / "new"
-    newer = Outcome(runs=dict.fromkeys(ARMS, run), told_secs={}, corpus_trials=9)
+    failed = {"samples": 0.3, "own": 0.1}
+    newer = Outcome(
+        runs=dict.fromkeys(ARMS, run), told_secs={}, late_failures=failed, corpus_trials=9
+    )
     for seed, found in ((2, outcome({})), (1, newer), (2, newer)):
         keep(folder, seed, {"GMM": found})
 
@@ -84,7 +87,13 @@ def test_seeds_are_kept_and_read_and_a_newer_one_replaces_its_own(tmp_path, run)
     assert [found.seed for found in seeds] == [1, 2]
     assert all(found.outcomes == {"GMM": newer} for found in seeds)
     whole = tables({("GMM", found.seed): newer for found in seeds}, seeds, trials=6)
-    assert [len(table.rows) for table in whole] == [2, 0, 4, 2]
+    assert [len(table.rows) for table in whole] == [2, 0, 2, 4, 2]
+
+
+def test_only_late_failures_count():
+    run = {"wall_secs": [1.0] * 72, "failed": [1, 64, 65, 66], "failing_share": 0.3}
+    short = {**run, "wall_secs": [1.0] * 64}
+    assert late_failures({"own": run, "stock": short}) == {"samples": 0.3, "own": 0.25}
 
 
 def test_geomean():
