@@ -13,12 +13,15 @@ from schedules.errors import ContractError
 
 ROUNDS = 60
 """Number of trees."""
+BINS = 32
+THREADS = 1
+"""There are some hundred rows at most."""
 
 PARAMETERS: Mapping[str, object] = MappingProxyType(
     {
         "objective": "binary:logistic",
         "tree_method": "hist",
-        "max_bin": 32,
+        "max_bin": BINS,
         "max_depth": 4,
         "eta": 0.15,
         "lambda": 1.0,
@@ -26,7 +29,7 @@ PARAMETERS: Mapping[str, object] = MappingProxyType(
         "min_child_weight": 0.5,
         "subsample": 0.9,
         "colsample_bytree": 0.5,
-        "nthread": 1,
+        "nthread": THREADS,
         "verbosity": 0,
     }
 )
@@ -73,7 +76,7 @@ class ValidityModel:
         """
         if works.all() or not works.any():
             raise ContractError("validity can be learnt only where some candidates work, not all")
-        matrix = xgboost.QuantileDMatrix(choices, label=works, nthread=1, max_bin=32)
+        matrix = xgboost.QuantileDMatrix(choices, label=works, nthread=THREADS, max_bin=BINS)
         parameters = {**PARAMETERS, "seed": self._seed}
         self._booster = xgboost.train(parameters, matrix, num_boost_round=ROUNDS)
 

@@ -109,14 +109,10 @@ def publish(
     found: dict[str, Any] = {
         **keys,
         "quick": quick,
-        "commit": commit(),
-        "machine": machine(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        **origin(),
     }
-    origin = (
-        f"`make {name}` on {found['machine']}, {found['date']}, commit `{found['commit'][:12]}`."
-    )
-    parts = [f"# {title}", text.strip(), origin, *(table.markdown() for table in tables)]
+    made = f"`make {name}` on {found['machine']}, {found['date']}, commit `{found['commit'][:12]}`."
+    parts = [f"# {title}", text.strip(), made, *(table.markdown() for table in tables)]
     report = "\n\n".join(parts) + "\n"
     print(report)
     line = json.dumps(found)
@@ -125,6 +121,12 @@ def publish(
         (RESULTS / f"{name}.md").write_text(report, encoding="utf-8")
         (RESULTS / f"{name}.json").write_text(line + "\n", encoding="utf-8")
     print(line, flush=True)
+
+
+def origin() -> dict[str, str]:
+    """Return what figures that are measured now are of: commit, machine and date."""
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    return {"commit": commit(), "machine": machine(), "date": date}
 
 
 def machine() -> str:

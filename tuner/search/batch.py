@@ -1,8 +1,8 @@
 """Choosing a batch from a population: what to exploit, what to explore, and what is too alike."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -70,15 +70,14 @@ def choose(
     noise = random.normal(0.0, NOISE, len(scores)) * (scores.std() if len(scores) else 0.0)
     unlikely = chances < LIKELY
     doubted = random.random(len(scores)) > chances
-    greedy = np.argsort(-scores, kind="stable")
+    greedy: list[int] = np.argsort(-scores, kind="stable").tolist()
     near_best = [distance(member.point, incumbent) == 1 for member in population]
-    orders: dict[str, Iterable[Any]] = {
+    queues: dict[str, list[int]] = {
         "greedy": greedy,
-        "noisy": np.argsort(-(scores + noise), kind="stable"),
+        "noisy": np.argsort(-(scores + noise), kind="stable").tolist(),
         "local": [place for place in greedy if near_best[place] and not unlikely[place]],
-        "random": random.permutation(len(scores)),
+        "random": random.permutation(len(scores)).tolist(),
     }
-    queues = {name: list(map(int, order)) for name, order in orders.items()}
     chosen: list[int] = []
     near = np.zeros(len(population), dtype=np.bool_)
     for name in cycle(PATTERN):

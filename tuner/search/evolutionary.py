@@ -144,7 +144,7 @@ class EvolutionarySearch:
             self._population,
             count,
             incumbent=incumbent,
-            chances=self._risk.chances(self._population),
+            chances=self._risk.chances([member.point for member in self._population]),
             random=self._random,
         )
         taken = {member.code for member in chosen}

@@ -1,7 +1,6 @@
 """Which points of a space are likely to fail, as a search's own trials tell."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +10,6 @@ from cost_model.dataset import UNTAUGHT
 from cost_model.validity import ValidityModel
 from schedules.records import MeasureResult
 from tuner.search.sites import Point
-
-
-class Placed(Protocol):
-    """What has a point."""
-
-    @property
-    def point(self) -> Point | None:
-        """Where it lies in the space; None for one of another space."""
-        ...
 
 
 class Risk:
@@ -36,7 +26,7 @@ class Risk:
 
     def __init__(self, seed: int) -> None:
         self._model = ValidityModel(seed=seed)
-        self._points: list[Point] = []
+        self._choices: list[list[float]] = []
         self._works: list[bool] = []
         self._columns = 0
 
@@ -45,42 +35,36 @@ class Risk:
         for point, result in trials:
             if point is None or (result.failure and result.failure.kind in UNTAUGHT):
                 continue
-            self._points.append(point)
+            self._choices.append(_choices(point))
             self._works.append(result.failure is None)
         works = np.array(self._works, dtype=np.bool_)
         if works.any() and not works.all():
-            self._columns = max(len(_choices(point)) for point in self._points)
-            self._model.fit(self._matrix(self._points), works)
+            self._columns = max(map(len, self._choices))
+            self._model.fit(self._matrix(self._choices), works)
 
-    def chances(self, members: Sequence[Placed]) -> npt.NDArray[np.float32]:
-        """Return the probability that each member works.
+    def chances(self, points: Sequence[Point | None]) -> npt.NDArray[np.float32]:
+        """Return the probability that each point works.
 
         Returns
         -------
         numpy.ndarray
-            float32, shape (len(members),); 1 for what is of another space, which the cost model
-            judges alone.
+            float32, shape (len(points),); 1 for what is of another space (None), which the cost
+            model judges alone.
         """
-        if not (self._model.is_fitted and members):
-            return np.ones(len(members), dtype=np.float32)
-        chances = self._model.predict(self._matrix([member.point for member in members]))
-        chances[[member.point is None for member in members]] = 1.0
+        chances = np.ones(len(points), dtype=np.float32)
+        own = [place for place, point in enumerate(points) if point is not None]
+        if self._model.is_fitted:
+            choices = [_choices(point) for point in points if point is not None]
+            chances[own] = self._model.predict(self._matrix(choices))
         return chances
 
-    def _matrix(self, points: Sequence[Point | None]) -> FloatMatrix:
-        matrix = np.full((len(points), self._columns), np.nan, dtype=np.float32)
-        for row, point in zip(matrix, points, strict=True):
-            choices = [] if point is None else _choices(point)[: self._columns]
-            row[: len(choices)] = choices
+    def _matrix(self, choices: Sequence[Sequence[float]]) -> FloatMatrix:
+        """Return rows of as many columns as were learnt from; NaN where one is shorter."""
+        matrix = np.full((len(choices), self._columns), np.nan, dtype=np.float32)
+        for row, known in zip(matrix, choices, strict=True):
+            row[: len(known)] = known[: self._columns]
         return matrix
 
 
 def _choices(point: Point) -> list[float]:
-    """Return the design and all decisions as numbers; factors as logarithms."""
-    choices = [float(point.design)]
-    for decision in point.decisions:
-        if isinstance(decision, tuple):
-            choices += np.log2(np.maximum(decision, 1)).tolist()
-        else:
-            choices.append(float("nan") if decision is None else float(decision))
-    return choices
+    return [float(point.design), *point.numbers()]

@@ -6,7 +6,7 @@ tile. `None` stands for one that is sampled when the design is applied.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import isqrt
+from math import isqrt, nan
 from typing import Protocol
 
 Decision = int | tuple[int, ...] | None
@@ -26,6 +26,16 @@ class Point:
 
     design: int
     decisions: tuple[Decision, ...]
+
+    def numbers(self) -> list[float]:
+        """Return all decisions one after the other, factor by factor; NaN for an open one."""
+        numbers: list[float] = []
+        for decision in self.decisions:
+            if isinstance(decision, tuple):
+                numbers += map(float, decision)
+            else:
+                numbers.append(nan if decision is None else float(decision))
+        return numbers
 
 
 class Site(Protocol):

@@ -23,7 +23,7 @@ _NOWHERE = ["GetSBlock", [], ["a block that is not there", "main"], ["nowhere"]]
 
 
 class FailingThird:
-    """Says which candidates of a space fail, and makes them do so.
+    """Makes the candidates fail that lie in a part of a space.
 
     Parameters
     ----------
@@ -45,21 +45,17 @@ class FailingThird:
         self._place: dict[int, int] = {}
         self._limit: dict[int, float] = {}
         for design in sorted({point.design for point in samples}):
-            numbers = np.array([_numbers(point) for point in samples if point.design == design])
+            numbers = np.array([point.numbers() for point in samples if point.design == design])
             varying = np.flatnonzero((numbers != numbers[:1]).any(axis=0))
             if len(varying):
                 self._place[design] = int(random.choice(varying))
                 self._limit[design] = _limit(numbers[:, self._place[design]])
         self.share = sum(map(self._is_bad, samples)) / len(samples)
 
-    def fails(self, candidate: Candidate) -> bool:
-        """Whether a candidate is one that fails."""
-        point = self._space.find(candidate.trace)
-        return point is not None and self._is_bad(point)
-
     def spoilt(self, candidate: Candidate) -> Candidate:
         """Return the candidate as it is measured: one that fails cannot be built."""
-        if not self.fails(candidate):
+        point = self._space.find(candidate.trace)
+        if point is None or not self._is_bad(point):
             return candidate
         instructions, decisions = json.loads(candidate.trace)
         trace = canonical_json([[*instructions, _NOWHERE], decisions])
@@ -67,16 +63,9 @@ class FailingThird:
 
     def _is_bad(self, point: Point) -> bool:
         place = self._place.get(point.design)
-        return place is not None and _numbers(point)[place] >= self._limit[point.design]
+        return place is not None and point.numbers()[place] >= self._limit[point.design]
 
 
 def _limit(numbers: npt.NDArray[np.float64]) -> float:
     """Return the number from which on the share is nearest to `SHARE`."""
     return float(min(np.unique(numbers), key=lambda limit: abs((numbers >= limit).mean() - SHARE)))
-
-
-def _numbers(point: Point) -> list[float]:
-    numbers: list[float] = []
-    for decision in point.decisions:
-        numbers += map(float, decision) if isinstance(decision, tuple) else [float(decision or 0)]
-    return numbers

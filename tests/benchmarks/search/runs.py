@@ -7,15 +7,14 @@ stand there. Each names the commit and the machine that it was measured with.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from tests.benchmarks.report import commit, machine
+from tests.benchmarks.report import origin
 
 ALIKE = 0.02
 """Latencies that were measured together and differ by a smaller share are alike."""
-EARLY = 64
+FORGIVEN_TRIALS = 64
 """A search may fail so often before it has to know better."""
 
 
@@ -115,8 +114,8 @@ class Outcome:
     told_secs : Mapping of str to float
         By where it comes from: latencies of what was told without any trial.
     late_failures : Mapping of str to float
-        By search: which share of the trials after the first `EARLY` failed, in a space of which a
-        part does; that part is ``samples``.
+        By search: which share of the trials after the first `FORGIVEN_TRIALS` failed, in a space of
+        which a part does; that part is ``samples``.
     corpus_trials : int
         So many trials the warm search's base has learnt from.
     """
@@ -142,22 +141,16 @@ def late_failures(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return how often late trials failed, by search, of what searches gave in a failing space."""
     found: dict[str, float] = {}
     for name, run in runs.items():
-        late = len(run["wall_secs"]) - EARLY
+        late = len(run["wall_secs"]) - FORGIVEN_TRIALS
         found["samples"] = run["failing_share"]
         if late > 0:
-            found[name] = sum(trial > EARLY for trial in run["failed"]) / late
+            found[name] = sum(trial > FORGIVEN_TRIALS for trial in run["failed"]) / late
     return found
 
 
 def keep(folder: Path, seed: int, outcomes: Mapping[str, Outcome]) -> None:
     """Write the file of a seed that was measured now; it replaces an older one."""
-    found = Seed(
-        seed=seed,
-        outcomes=outcomes,
-        commit=commit(),
-        machine=machine(),
-        date=datetime.now(UTC).strftime("%Y-%m-%d"),
-    )
+    found = Seed(seed=seed, outcomes=outcomes, **origin())
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(found), default=list)
     (folder / f"seed-{seed}.json").write_text(text + "\n", encoding="utf-8")

@@ -1,7 +1,6 @@
 """Where in its space a search expects failures."""
 
 import json
-from dataclasses import dataclass
 from math import log2
 
 import pytest
@@ -24,11 +23,6 @@ FAILED = MeasureResult(failure=Failure(kind=FailureKind.RUN_ERROR, detail="for a
 LOST = MeasureResult(failure=Failure(kind=FailureKind.WORKER_LOST, detail="for a test"))
 
 
-@dataclass(frozen=True)
-class Member:
-    point: Point | None
-
-
 def at(outer, inner, choice):
     return Point(design=0, decisions=((outer, inner), choice))
 
@@ -47,20 +41,20 @@ def noted(result=FAILED):
 
 def test_what_fails_elsewhere_is_unlikely_to_work_here():
     points = [at(2, 32, 0), at(16, 2, 1), at(16, 16, 1), at(4, 1, 0)]
-    chances = noted().chances([Member(point) for point in points])
+    chances = noted().chances(points)
     assert (chances > 0.9).tolist() == [False, True, False, True]
     assert (chances < 0.1).tolist() == [True, False, True, False]
     assert noted().chances([]).tolist() == []
 
 
 def test_what_has_no_point_is_not_judged():
-    assert noted().chances([Member(None), Member(at(2, 32, 0))])[0] == 1.0
+    assert noted().chances([None, at(2, 32, 0)])[0] == 1.0
 
 
 @pytest.mark.parametrize("result", [RAN, LOST])
 def test_without_a_failure_of_a_candidates_own_all_is_expected_to_work(result):
-    members = [Member(at(2, 32, 0)), Member(at(4, 1, 0))]
-    assert noted(result).chances(members).tolist() == [1.0, 1.0]
+    points = [at(2, 32, 0), at(4, 1, 0)]
+    assert noted(result).chances(points).tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
