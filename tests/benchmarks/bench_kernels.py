@@ -16,7 +16,7 @@ import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from math import ceil, exp, log
+from math import ceil
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -38,7 +38,7 @@ from tests.benchmarks.kernels.cases import (
     quick_cases,
 )
 from tests.benchmarks.kernels.workloads import workload_of
-from tests.benchmarks.report import ROOT, Checkpoint, Table, publish
+from tests.benchmarks.report import ROOT, Checkpoint, Table, geomean, publish
 from tuner.embedded import tune_workload
 
 PINNED = ("torch==2.13.0", "numpy")
@@ -370,7 +370,7 @@ def _ratios(
 
 
 def _geomean(ratios: Sequence[float]) -> float | None:
-    return exp(sum(map(log, ratios)) / len(ratios)) if ratios else None
+    return geomean(ratios) if ratios else None
 
 
 def _micro(secs: float | None) -> str:

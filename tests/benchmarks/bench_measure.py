@@ -12,14 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, log
 from statistics import median
 from typing import Any
 
 from schedules.records import DEFAULT_TRACE
 from tests.benchmarks.measure.cases import CASES, CORE_SPEED, Case
 from tests.benchmarks.measure.daemon import daemon_shift
-from tests.benchmarks.report import Checkpoint, Table, publish
+from tests.benchmarks.report import Checkpoint, Table, geomean, publish
 from tests.neighbour import busy_neighbour
 
 SEED = 1
@@ -243,9 +242,9 @@ def report(
             _summary_table(faulty, daemon),
         ],
         keys={
-            "trials_per_minute_ratio": _geomean(ratios),
+            "trials_per_minute_ratio": geomean(ratios),
             "trials_per_minute_ratio_min": min(ratios),
-            "candidates_ratio": _geomean(measuring),
+            "candidates_ratio": geomean(measuring),
             "racing_top3": sum(races) / len(races),
             "races": len(races),
             "published_compared": len(alike),
@@ -358,10 +357,6 @@ def _change(before: float, after: float) -> float:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:+.2f} %"
-
-
-def _geomean(values: Sequence[float]) -> float:
-    return exp(sum(map(log, values)) / len(values))
 
 
 if __name__ == "__main__":

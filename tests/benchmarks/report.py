@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import exp, log
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,11 @@ def publish(
         (RESULTS / f"{name}.md").write_text(report, encoding="utf-8")
         (RESULTS / f"{name}.json").write_text(line + "\n", encoding="utf-8")
     print(line, flush=True)
+
+
+def geomean(values: Sequence[float]) -> float:
+    """Return the geometric mean."""
+    return exp(sum(map(log, values)) / len(values))
 
 
 def origin() -> dict[str, str]:

@@ -1,10 +1,9 @@
 """The figures of `make bench-search`: ratios, tables and curves of what searches came to."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import exp, log
 from statistics import fmean
 
-from tests.benchmarks.report import Cell, Table
+from tests.benchmarks.report import Cell, Table, geomean
 from tests.benchmarks.search.runs import Outcome, Run, Seed
 
 ARMS = ("warm", "own", "stock", "random")
@@ -63,11 +62,6 @@ def curves(found: Found, case: str) -> dict[str, list[float]]:
         ]
         for arm in ARMS
     }
-
-
-def geomean(values: Sequence[float]) -> float:
-    """Return the geometric mean."""
-    return exp(sum(map(log, values)) / len(values))
 
 
 def _mean(found: Found, figure: Callable[[Outcome], float]) -> float:

@@ -4,9 +4,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.benchmarks.report import geomean
 from tests.benchmarks.search.curves import write_curves
 from tests.benchmarks.search.runs import Best, Outcome, Run, keep, late_failures, read
-from tests.benchmarks.search.tables import ARMS, curves, geomean, keys, tables
+from tests.benchmarks.search.tables import ARMS, curves, keys, tables
 
 SEARCH = {
     "incumbents": [[2, "a"], [3, "lucky"], [5, "b"], [6, "failed"]],
