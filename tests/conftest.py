@@ -7,8 +7,8 @@ import pytest
 
 from tests.postgres import postgres
 
-SMALL = [Path(__file__).parent / name for name in ("unit", "contracts", "integration")]
-"""Folders whose tests run beside each other, unless they say that they want to be alone."""
+ACCEPTANCE = Path(__file__).parent / "acceptance"
+"""Its tests run alone, as they measure; elsewhere only those do that say so."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
-        if not any(map(item.path.is_relative_to, SMALL)):
+        if item.path.is_relative_to(ACCEPTANCE):
             item.add_marker(pytest.mark.alone)
 
 

@@ -38,8 +38,8 @@ Scores = npt.NDArray[np.float32]
 
 TEXT = """
 The corpus has {trials} trials of {tasks} workloads ({operators} operators of the catalogue, each at
-several shapes, float32), measured by this project's tuner on this machine: {failed} failed, and
-{censored} were given up as slow, so that only a bound is known.
+several shapes, in {dtypes}), measured by this project's tuner on this machine:
+{failed} failed, and {censored} were given up as slow, so that only a bound is known.
 
 - **Held-out shape**: for each of {seeds} seeds a quarter of the workloads is held out, with all of
   their records, never all shapes of an operator; both models learn from the rest.
@@ -53,7 +53,7 @@ several shapes, float32), measured by this project's tuner on this machine: {fai
   features of them, where a bound counts as the time. **Roofline**: ordered by the analytical bound
   alone. **Chance**: in random order.
 - **Measured again**: up to {again} trials of each workload were measured a second time, after the
-  corpus; the share of pairs that both times order alike. Half of a corpus is what a search
+  corpus; the share of pairs that both times order alike. Most of a corpus is what a search
   proposed, so many of its pairs are close. Where it is `a` and errors are independent, a model that
   knew the true order would agree with one measurement in `(1 + sqrt(2 a - 1)) / 2` of the pairs.
 - **Training**: one fit of each on {speed_rows} records ({repeated}), features given, one thread, in
@@ -265,6 +265,7 @@ def report(
             trials=len(dataset),
             tasks=len(data.names),
             operators=len(set(data.operators.values())),
+            dtypes=" and ".join(sorted({entry.call.dtype for entry in corpus.read()})),
             failed=int(dataset.failed.sum()),
             censored=int(dataset.censored.sum()),
             seeds=scale.seeds,

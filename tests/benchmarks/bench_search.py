@@ -1,9 +1,9 @@
 """`make bench-search`: this project's search beside MetaSchedule's, on the same space and measurer.
 
 Run as ``python -m tests.benchmarks.bench_search``; what was finished is remembered, and a later run
-of the same commit goes on there. ``--seeds 4 5`` runs these only; other seeds that were published
-before stand beside them. The corpus of `make bench-model` is measured first, as far as it is not
-there yet. QUICK=1 runs one operator with one seed and few trials.
+of the same commit goes on there. ``--seeds 4 5`` and ``--cases GMM NRM`` run these only; what was
+published before stands beside them. The corpus of `make bench-model` is measured first, as far as
+it is not there yet. QUICK=1 runs one operator with one seed and few trials.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from tests.benchmarks.model import corpus
 from tests.benchmarks.report import RESULTS, ROOT, Checkpoint, publish
 from tests.benchmarks.search.curves import write_curves
 from tests.benchmarks.search.knowledge import gather
-from tests.benchmarks.search.runs import ALIKE, Outcome, Run, Seed, keep, late_failures, read
+from tests.benchmarks.search.runs import ALIKE, Found, Outcome, Run, keep, late_failures, read
 from tests.benchmarks.search.tables import (
     ARMS,
-    EARLY_TRIALS,
+    EARLY,
     FAILING_ARMS,
     LONG,
     curves,
@@ -52,8 +52,8 @@ many trials a search has the fastest of its incumbents so far; it has *matched* 
 as fast as stock's after all of its trials with the same seed, within {alike:.0%}. Where it never
 is, all of its trials count, and the table says how often.
 
-With the first seed stock also has {long} trials. Beside its winner stand the best of the warm
-search's first 8 trials, and what is told without any trial: what the service predicts, the nearest
+With the first seed stock also has {long} trials. Beside its winner stand that of a warm search with
+{early} trials, and what is told without any trial: what the service predicts, the nearest
 neighbour's schedule adapted, the sample with the lowest roofline bound, and any valid sample.
 
 For {failing} both are run once more in a space of which about a third fails: in each design one
@@ -67,8 +67,9 @@ class Scale:
 
     cases: tuple[Case, ...] = CASES
     trials: int = 256
+    early_trials: int = 8
     long_trials: int = 1000
-    corpus_trials: int = 96
+    corpus_trials: int = corpus.TRIALS
     failing: tuple[str, ...] = ("GMM", "C1D", "C2D", "T2D")
     failing_trials: int = 160
     seeds: Sequence[int] = range(1, 6)
@@ -85,16 +86,22 @@ def main(arguments: Sequence[str]) -> None:
     quick = os.environ.get("QUICK") == "1"
     scale = QUICK if quick else Scale()
     parser = argparse.ArgumentParser(prog="bench_search", description=__doc__)
+    names = [case.name for case in scale.cases]
     parser.add_argument("--seeds", type=int, nargs="+", default=scale.seeds, help="which to run")
-    seeds = parser.parse_args(arguments).seeds
-    took = "8 minutes" if quick else f"{0.5 + 0.7 * (1 in seeds) + 0.9 * len(seeds):.1f} hours"
+    parser.add_argument(
+        "--cases", nargs="+", choices=names, default=names, help="of which operators"
+    )
+    asked = parser.parse_args(arguments)
+    hours = len(asked.cases) * (0.1 * len(asked.seeds) + 0.12 * (1 in asked.seeds))
+    took = "8 minutes" if quick else f"{0.6 + hours:.1f} hours"
     print(f"this takes about {took}", file=sys.stderr, flush=True)
     corpus.measure(trials=scale.corpus_trials, seconds=float("inf"))
     done = Checkpoint("bench-search", quick=quick)
-    for seed in seeds:
-        outcomes = {case.name: _outcome(done, scale, case, seed) for case in scale.cases}
-        keep(_folder(quick), seed, outcomes)
-    report(scale, read(_folder(quick)), quick=quick)
+    for seed in asked.seeds:
+        for case in scale.cases:
+            if case.name in asked.cases:
+                keep(_folder(quick), case.name, seed, _outcome(done, scale, case, seed))
+                report(scale, read(_folder(quick), names), quick=quick)
 
 
 def _outcome(done: Checkpoint, scale: Scale, case: Case, seed: int) -> Outcome:
@@ -106,7 +113,6 @@ def _outcome(done: Checkpoint, scale: Scale, case: Case, seed: int) -> Outcome:
         "space": scale.space,
         "seed": seed,
         "trials": scale.trials,
-        "early": EARLY_TRIALS,
         **known,
     }
 
@@ -123,6 +129,7 @@ def _outcome(done: Checkpoint, scale: Scale, case: Case, seed: int) -> Outcome:
         if case.name in scale.failing:
             several = {"failing": True, "trials": scale.failing_trials}
             failing = {arm: part(f"failing {arm}", arm, **several) for arm in FAILING_ARMS}
+        runs[EARLY] = part(EARLY, "warm", trials=scale.early_trials)
         runs[LONG] = part(LONG, "stock", trials=scale.long_trials)
         told = part("answers", "answers")
     traces = {trace for run in runs.values() for _, trace in run["incumbents"]}
@@ -152,20 +159,16 @@ def _run(order: str, given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def report(scale: Scale, seeds: Sequence[Seed], *, quick: bool) -> None:
+def report(scale: Scale, found: Found, *, quick: bool) -> None:
     """Write tables, pictures and keys."""
-    found = {
-        (case.name, seed.seed): seed.outcomes[case.name]
-        for case in scale.cases
-        for seed in seeds
-        if case.name in seed.outcomes
-    }
-    for case in {case for case, _ in found}:
+    cases = list(dict.fromkeys(case for case, _ in found))
+    for case in cases:
         write_curves(_folder(quick) / f"{case}.svg", case, curves(found, case))
-    pictures = "\n".join(f"![{case.name}](search/{case.name}.svg)" for case in scale.cases)
+    pictures = "\n".join(f"![{case}](search/{case}.svg)" for case in cases)
     text = TEXT.format(
         space=scale.space,
         trials=scale.trials,
+        early=scale.early_trials,
         long=scale.long_trials,
         alike=ALIKE,
         failing=", ".join(scale.failing),
@@ -175,7 +178,7 @@ def report(scale: Scale, seeds: Sequence[Seed], *, quick: bool) -> None:
         "bench-search",
         title="The search",
         text=f"{text.strip()}\n\n{pictures}",
-        tables=tables(found, seeds, scale.trials),
+        tables=tables(found, scale.trials),
         keys=keys(found),
         quick=quick,
     )

@@ -147,17 +147,25 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Return which commit this is, with a mark where files were changed."""
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Return which commit this is, with a mark where anything but documents was changed.
+
+    Reports are documents: one that is written does not change what the next is measured with.
+    """
+    found = _git("rev-parse", "HEAD")
+    if found:
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":(exclude)docs")
+        return f"{found}-dirty" if changed else found
     # A packed copy has no history; what it was made of is written down beside it.
     packed = ROOT / "commit.txt"
-    return answer.stdout.strip() or (packed.read_text().strip() if packed.exists() else "unknown")
+    return packed.read_text().strip() if packed.exists() else "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints; nothing where it fails."""
+    answer = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip()
 
 
 def _row(cells: Sequence[Cell]) -> str:

@@ -1,8 +1,9 @@
 """The corpus: trials of catalogue workloads, measured by this project's own tuner on this machine.
 
 ``python -m tests.benchmarks.model.corpus [SECONDS]`` measures until the corpus is whole or the time
-is over; what was measured is kept in a file of JSON lines, so that a later run goes on there. Half
-of a workload's trials are a sample of the space, half are what a search that learns proposes.
+is over; what was measured is kept in a file of JSON lines, so that a later run goes on there. The
+first batches of a workload are a sample of its space, the rest is what a search that learns
+proposes.
 """
 
 import json
@@ -30,7 +31,7 @@ from tuner.search.protocol import Trial
 from tuner.session import BATCH_SIZE
 
 FILE = ROOT / "build" / "benchmarks" / "model-corpus.jsonl"
-TRIALS = 200
+TRIALS = 120
 """Of each workload, where its space has so many."""
 SAMPLE_BATCHES = 2
 """So many batches of a workload come from a search that was told nothing: from the space itself."""
@@ -82,7 +83,8 @@ def measure(trials: int, seconds: float, path: Path = FILE) -> None:
             )
             if len(told) >= SAMPLE_BATCHES * BATCH_SIZE:
                 search.tell([Trial(candidate=item.candidate, result=item.result) for item in told])
-            asked = search.ask(BATCH_SIZE)
+            measured = {entry.candidate.trace_id for entry in told}
+            asked = [item for item in search.ask(BATCH_SIZE) if item.trace_id not in measured]
             if not asked:
                 given_up.add(key)
             for candidate, result in _measured(measurer, workload, target, asked):

@@ -122,8 +122,8 @@ def _search(
     """Search for so many trials.
 
     Gives the seconds after each of them, and the incumbents: what was the fastest after a batch,
-    with the number of the trial that it was. For the first batch also that after ``early`` trials.
-    Where a part of the space fails, also which trials did, and how large that part is.
+    with the number of the trial that it was. Where a part of the space fails, also which trials
+    did, and how large that part is.
     """
     failed: list[int] = []
     best: tuple[float, int, str] | None = None
@@ -151,8 +151,6 @@ def _search(
                 failed.append(len(wall_secs))
             if secs is not None and (best is None or secs < best[0]):
                 best = (secs, len(wall_secs), trace)
-            if len(wall_secs) == given["early"] and best is not None:
-                incumbents.append(best[1:])
             trials.append(Trial(candidate=candidates[place], result=result))
         if best is not None and best[1:] not in incumbents:
             incumbents.append(best[1:])

@@ -1,12 +1,12 @@
-"""What searches came to, as `make bench-search` publishes it: one file for each seed.
+"""What searches came to, as `make bench-search` publishes it: a file for each operator and seed.
 
-Tables and curves are made of these files alone, so that a later run can add seeds to those that
-stand there. Each names the commit and the machine that it was measured with.
+Tables and curves are made of these files alone, so that a later run can add to those that stand
+there. Each names the commit and the machine that it was measured with.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -118,23 +118,25 @@ class Outcome:
         which a part does; that part is ``samples``.
     corpus_trials : int
         So many trials the warm search's base has learnt from.
+    origin : Mapping of str to str
+        Commit, machine and date.
     """
 
     runs: Mapping[str, Run]
     told_secs: Mapping[str, float]
     late_failures: Mapping[str, float]
     corpus_trials: int
+    origin: Mapping[str, str] = field(default_factory=origin)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read one from plain data."""
+        runs = {name: Run.from_json(run) for name, run in data["runs"].items()}
+        return cls(**{**data, "runs": runs})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seed:
-    """All operators with one seed."""
-
-    seed: int
-    outcomes: Mapping[str, Outcome]
-    commit: str
-    machine: str
-    date: str
+Found = Mapping[tuple[str, int], Outcome]
+"""By operator and seed."""
 
 
 def late_failures(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -148,28 +150,19 @@ def late_failures(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return found
 
 
-def keep(folder: Path, seed: int, outcomes: Mapping[str, Outcome]) -> None:
-    """Write the file of a seed that was measured now; it replaces an older one."""
-    found = Seed(seed=seed, outcomes=outcomes, **origin())
+def keep(folder: Path, case: str, seed: int, outcome: Outcome) -> None:
+    """Write the file of an operator and a seed; it replaces an older one."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(found), default=list)
-    (folder / f"seed-{seed}.json").write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(asdict(outcome), default=list)
+    (folder / f"{case}-{seed}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> list[Seed]:
-    """Read all seeds that stand in a folder, in their order."""
-    seeds = [_seed(json.loads(path.read_text("utf-8"))) for path in folder.glob("seed-*.json")]
-    return sorted(seeds, key=lambda found: found.seed)
-
-
-def _seed(data: Mapping[str, Any]) -> Seed:
-    outcomes = {
-        case: Outcome(
-            runs={name: Run.from_json(run) for name, run in outcome["runs"].items()},
-            told_secs=outcome["told_secs"],
-            late_failures=outcome["late_failures"],
-            corpus_trials=outcome["corpus_trials"],
+def read(folder: Path, cases: Sequence[str]) -> Found:
+    """Read all that stands in a folder of these operators, in their order."""
+    return {
+        (case, seed): Outcome.from_json(json.loads(path.read_text("utf-8")))
+        for case in cases
+        for seed, path in sorted(
+            (int(path.stem.rpartition("-")[2]), path) for path in folder.glob(f"{case}-*.json")
         )
-        for case, outcome in data["outcomes"].items()
     }
-    return Seed(**{**data, "outcomes": outcomes})

@@ -1,21 +1,17 @@
 """The figures of `make bench-search`: ratios, tables and curves of what searches came to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from statistics import fmean
 
 from tests.benchmarks.report import Cell, Table, geomean
-from tests.benchmarks.search.runs import Outcome, Run, Seed
+from tests.benchmarks.search.runs import Found, Outcome, Run
 
 ARMS = ("warm", "own", "stock", "random")
 LONG = "stock long"
 EARLY = "warm early"
-EARLY_TRIALS = 8
 FAILING_ARMS = ("own", "stock")
 ANSWERS = ("predicted", "nearest", "roofline", "valid")
 MARKS = (8, 16, 32, 64, 128, 256)
-
-Found = Mapping[tuple[str, int], Outcome]
-"""By operator and seed."""
 
 
 def keys(found: Found) -> dict[str, object]:
@@ -40,14 +36,14 @@ def keys(found: Found) -> dict[str, object]:
     }
 
 
-def tables(found: Found, seeds: Sequence[Seed], trials: int) -> list[Table]:
+def tables(found: Found, trials: int) -> list[Table]:
     """Return all tables; the searches had so many trials."""
     return [
         _winners(found),
         _answers(found),
         _failures(found),
         _regret(found, trials),
-        _origins(seeds),
+        _origins(found),
     ]
 
 
@@ -102,8 +98,6 @@ def _of_long(found: Found, name: str) -> float | None:
 
 def _named_secs(outcome: Outcome, name: str) -> float | None:
     """Return the latency of what is named; None where there is no such thing, or it failed."""
-    if name == EARLY:
-        return outcome.runs["warm"].after(EARLY_TRIALS)
     return outcome.runs[name].final_secs if name in outcome.runs else outcome.told_secs.get(name)
 
 
@@ -198,9 +192,13 @@ def _after(run: Run, trials: int) -> float:
     return run.after(trials) or run.bests[0].latency_secs
 
 
-def _origins(seeds: Sequence[Seed]) -> Table:
+def _origins(found: Found) -> Table:
+    seeds: dict[tuple[str, ...], list[str]] = {}
+    for (case, seed), outcome in found.items():
+        commit, machine, date = (outcome.origin[name] for name in ("commit", "machine", "date"))
+        seeds.setdefault((commit[:12], machine, date), []).append(f"{case} {seed}")
     return Table(
-        title="Seeds",
-        columns=["seed", "commit", "machine", "date"],
-        rows=[[seed.seed, seed.commit[:12], seed.machine, seed.date] for seed in seeds],
+        title="Where they were measured",
+        columns=["commit", "machine", "date", "operators and seeds"],
+        rows=[[*origin, ", ".join(names)] for origin, names in seeds.items()],
     )

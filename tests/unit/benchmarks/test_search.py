@@ -59,7 +59,7 @@ def test_one_that_never_matches_counts_with_all_of_its_trials():
 
 
 def test_answers_stand_beside_the_long_search():
-    secs = {"warm": 1.0, "own": 1.0, "stock": 2.0, "random": 4.0, "stock long": 3.0}
+    secs = {**dict.fromkeys(ARMS, 2.0), "warm early": 1.0, "stock long": 3.0}
 
     figures = keys({("GMM", 1): outcome(secs)})
 
@@ -74,21 +74,21 @@ def test_curves_are_over_the_best_of_all_seeds():
     assert curves(found, "GMM")["own"] == pytest.approx([2**0.5] * 8)
 
 
-def test_seeds_are_kept_and_read_and_a_newer_one_replaces_its_own(tmp_path, run):
+def test_outcomes_are_kept_and_read_and_a_newer_one_replaces_its_own(tmp_path, run):
     folder = tmp_path / "new"
     failed = {"samples": 0.3, "own": 0.1}
     newer = Outcome(
         runs=dict.fromkeys(ARMS, run), told_secs={}, late_failures=failed, corpus_trials=9
     )
-    for seed, found in ((2, outcome({})), (1, newer), (2, newer)):
-        keep(folder, seed, {"GMM": found})
+    for case, seed, kept in (("GMM", 10, outcome({})), ("GMM", 2, newer), ("GMM", 10, newer)):
+        keep(folder, case, seed, kept)
+    keep(folder, "C1D", 2, newer)
 
-    seeds = read(folder)
+    found = read(folder, ["GMM", "SFM", "C1D"])
 
-    assert [found.seed for found in seeds] == [1, 2]
-    assert all(found.outcomes == {"GMM": newer} for found in seeds)
-    whole = tables({("GMM", found.seed): newer for found in seeds}, seeds, trials=6)
-    assert [len(table.rows) for table in whole] == [2, 0, 2, 4, 2]
+    assert list(found) == [("GMM", 2), ("GMM", 10), ("C1D", 2)]
+    assert all(kept == newer for kept in found.values())
+    assert [len(table.rows) for table in tables(found, trials=6)] == [3, 0, 3, 8, 1]
 
 
 def test_only_late_failures_count():
