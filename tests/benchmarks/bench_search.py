@@ -32,6 +32,7 @@ from tests.benchmarks.search.tables import (
     keys,
     tables,
 )
+from tuner.publish import FINALISTS
 
 PART_SECS = 3000.0
 TEXT = """
@@ -45,12 +46,12 @@ Searches on the same space (`{space}`), measured by the same host, one process e
   of 64), measured by our host. Its wall-clock is therefore better than TVM's.
 - **random**: samples of the space.
 
-Each has {trials} trials. What was the fastest after each batch of a search, its incumbents, are
-measured again afterwards, those of all searches together and interleaved: the fastest of some
-hundred trials owes some of that to luck. All that follows is of this second measurement. After so
-many trials a search has the fastest of its incumbents so far; it has *matched* stock when that is
-as fast as stock's after all of its trials with the same seed, within {alike:.0%}. Where it never
-is, all of its trials count, and the table says how often.
+Each has {trials} trials. What was the fastest after each batch of a search, and its {finalists}
+fastest of all, its incumbents, are measured again afterwards, those of all searches together and
+interleaved: the fastest of some hundred trials owes some of that to luck. All that follows is of
+this second measurement. After so many trials a search has the fastest of its incumbents so far; it
+has *matched* stock when that is as fast as stock's after all of its trials with the same seed,
+within {alike:.0%}. Where it never is, all of its trials count, and the table says how often.
 
 With the first seed stock also has {long} trials. Beside its winner stand that of a warm search with
 {early} trials, and what is told without any trial: what the service predicts, the nearest
@@ -171,6 +172,7 @@ def report(scale: Scale, found: Found, *, quick: bool) -> None:
         early=scale.early_trials,
         long=scale.long_trials,
         alike=ALIKE,
+        finalists=FINALISTS,
         failing=", ".join(scale.failing),
         corpus=min(outcome.corpus_trials for outcome in found.values()),
     )

@@ -23,7 +23,7 @@ from tuner.learning.shared import base_model
 from tuner.search.points import Space
 
 SAMPLES = 64
-"""Random schedules among which the model chooses, where there is no neighbour."""
+"""Random schedules among which the model chooses, beside what neighbours' become."""
 
 ATTEMPTS = 4
 """So many are tried for each of them; some are refused."""
@@ -33,6 +33,9 @@ NOVELTY_LIMIT = 3.0
 two to the power of this in some amount."""
 
 _LEAST_VALIDITY = 0.5
+_CLEARLY = 0.1
+"""So much higher than a neighbour's is the score, a logarithm, of what is preferred to it: it was
+measured somewhere, and of many samples the highest score owes something to luck."""
 _NEIGHBOUR_FACTOR = 2.0
 """How far off a neighbour's latency may be, scaled by the rooflines, where no model narrows it."""
 
@@ -57,10 +60,9 @@ def answer(request: AnswerRequest) -> Answer | None:
     if model is None:
         return _scaled(adapted[0], workload, target) if adapted else None
     default = _Option(schedule=unscheduled, trace=DEFAULT_TRACE)
-    options = adapted or [
-        _option(sample.schedule) for sample in islice(space.samples(ATTEMPTS * SAMPLES), SAMPLES)
-    ]
-    return _chosen(model, [*options, default], workload, target)
+    samples = islice(space.samples(ATTEMPTS * SAMPLES), SAMPLES)
+    options = [*adapted, *(_option(sample.schedule) for sample in samples), default]
+    return _chosen(model, options, workload, target)
 
 
 def _near_model(
@@ -115,7 +117,9 @@ def _chosen(
     """
     rows = extract([item.schedule for item in options], workload=workload, target=target)
     estimates = model.estimate(rows)
-    scores = np.where(estimates.validity >= _LEAST_VALIDITY, model.predict(rows), -math.inf)
+    ahead = [_CLEARLY if option.neighbour is not None else 0.0 for option in options]
+    works = estimates.validity >= _LEAST_VALIDITY
+    scores = np.where(works, model.predict(rows) + np.array(ahead, dtype=np.float32), -math.inf)
     scores[-1] = np.finfo(np.float32).min
     chosen = int(np.argmax(scores))
     option = options[chosen]

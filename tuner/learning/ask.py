@@ -85,8 +85,8 @@ class Answer:
 def ask(request: AnswerRequest) -> Answer | None:
     """Find the best that can be told.
 
-    Neighbours' traces are adapted; without one, the model chooses among random schedules. The model
-    is not asked where the task is far from all that it learnt.
+    Neighbours' traces are adapted, and the model chooses among them and random schedules, which it
+    has to believe clearly faster. It is not asked where the task is far from all that it learnt.
 
     Returns
     -------

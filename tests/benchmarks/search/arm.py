@@ -28,6 +28,7 @@ from tuner.learning.answer import ATTEMPTS, SAMPLES, answer
 from tuner.learning.ask import AnswerRequest, Neighbour
 from tuner.measure.local import LocalMeasurer
 from tuner.measure.protocol import MeasureBatch
+from tuner.publish import FINALISTS
 from tuner.search.evolutionary import EvolutionarySearch
 from tuner.search.points import Space
 from tuner.search.protocol import SearchStrategy, Trial
@@ -121,13 +122,13 @@ def _search(
 ) -> Given:
     """Search for so many trials.
 
-    Gives the seconds after each of them, and the incumbents: what was the fastest after a batch,
-    with the number of the trial that it was. Where a part of the space fails, also which trials
-    did, and how large that part is.
+    Gives the seconds after each of them, and the incumbents, with the numbers of the trials that
+    they were: what was the fastest after a batch, and the fastest of all, as many as a final has.
+    Where a part of the space fails, also which trials did, and how large that part is.
     """
     failed: list[int] = []
-    best: tuple[float, int, str] | None = None
-    incumbents: list[tuple[int, str]] = []
+    timed: list[tuple[float, int, str]] = []
+    incumbents: set[tuple[int, str]] = set()
     wall_secs: list[float] = []
     searching_secs = begun_secs
     started = time.perf_counter() - begun_secs
@@ -141,7 +142,7 @@ def _search(
             workload=workload,
             target=target,
             candidates=tuple(map(failing.spoilt, candidates) if failing else candidates),
-            incumbent_secs=None if best is None else best[0],
+            incumbent_secs=min(timed)[0] if timed else None,
         )
         trials = []
         for place, result in measurer.measure(batch):
@@ -149,16 +150,16 @@ def _search(
             wall_secs.append(time.perf_counter() - started)
             if result.failure is not None:
                 failed.append(len(wall_secs))
-            if secs is not None and (best is None or secs < best[0]):
-                best = (secs, len(wall_secs), trace)
+            if secs is not None:
+                timed.append((secs, len(wall_secs), trace))
             trials.append(Trial(candidate=candidates[place], result=result))
-        if best is not None and best[1:] not in incumbents:
-            incumbents.append(best[1:])
+        incumbents |= {item[1:] for item in sorted(timed)[:1]}
         told_at = time.perf_counter()
         strategy.tell(trials)
         searching_secs += time.perf_counter() - told_at
+    incumbents |= {item[1:] for item in sorted(timed)[:FINALISTS]}
     return {
-        "incumbents": incumbents,
+        "incumbents": sorted(incumbents),
         "wall_secs": wall_secs,
         "searching_secs": searching_secs,
         "failed": failed,
