@@ -8,9 +8,12 @@ modules without running it, and only the part that a target needs is imported; T
 
 import importlib
 import importlib.util
+import inspect
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 
 from schedules import vector_math
@@ -47,12 +50,27 @@ def register(target: Target | None = None) -> None:
         assert found is not None
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(found)
     if target is not None and target.kind == "cuda":
-        importlib.import_module(f"{_PACKAGE}.cuda")
+        with _no_source_lines():
+            importlib.import_module(f"{_PACKAGE}.cuda")
         return
     triple = target.attributes.get("mtriple") if target else None
     machine = str(triple).split("-", 1)[0] if triple else platform.machine()
     if machine in _PARTS:
         importlib.import_module(f"{_PACKAGE}.{_PARTS[machine]}")
+
+
+@contextmanager
+def _no_source_lines() -> Iterator[None]:
+    """Let `inspect.stack` leave out source lines, which takes half of the time of the import.
+
+    TVM's parser asks for them to see whether a script stands in a class; here none does.
+    """
+    whole = inspect.stack
+    inspect.stack = partial(whole, 0)
+    try:
+        yield
+    finally:
+        inspect.stack = whole
 
 
 def register_named(trace: str) -> None:
