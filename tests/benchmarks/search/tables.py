@@ -193,12 +193,12 @@ def _after(run: Run, trials: int) -> float:
 
 
 def _origins(found: Found) -> Table:
-    seeds: dict[tuple[str, ...], list[str]] = {}
+    measured: dict[tuple[str, ...], list[str]] = {}
     for (case, seed), outcome in found.items():
         commit, machine, date = (outcome.origin[name] for name in ("commit", "machine", "date"))
-        seeds.setdefault((commit[:12], machine, date), []).append(f"{case} {seed}")
+        measured.setdefault((commit[:12], machine, date), []).append(f"{case} {seed}")
     return Table(
         title="Where they were measured",
         columns=["commit", "machine", "date", "operators and seeds"],
-        rows=[[*origin, ", ".join(names)] for origin, names in seeds.items()],
+        rows=[[*origin, ", ".join(names)] for origin, names in measured.items()],
     )
