@@ -265,7 +265,7 @@ def report(
             trials=len(dataset),
             tasks=len(data.names),
             operators=len(set(data.operators.values())),
-            dtypes=" and ".join(sorted({entry.call.dtype for entry in corpus.read()})),
+            dtypes=", ".join(sorted(set(data.dtypes.values()))),
             failed=int(dataset.failed.sum()),
             censored=int(dataset.censored.sum()),
             seeds=scale.seeds,

@@ -41,8 +41,8 @@ class Table:
         Seconds as TVM's model takes them: the bound where there is only one, 1e10 for failures.
     names : dict of int to str
         The call of each group.
-    operators : dict of int to str
-        Its operator.
+    operators, dtypes : dict of int to str
+        Its operator, and its type.
     """
 
     dataset: Dataset
@@ -50,6 +50,7 @@ class Table:
     costs: npt.NDArray[np.float32]
     names: dict[int, str]
     operators: dict[int, str]
+    dtypes: dict[int, str]
 
 
 def load(path: Path = FILE) -> Table:
@@ -131,6 +132,7 @@ def _table(entries: Sequence[Entry], known: _Known) -> Table:
     parts, stores, costs = [], [], []
     names: dict[int, str] = {}
     operators: dict[int, str] = {}
+    dtypes: dict[int, str] = {}
     for entry in entries:
         features = known[_key(entry)]
         if features is None or not len(features[1]):
@@ -140,6 +142,7 @@ def _table(entries: Sequence[Entry], known: _Known) -> Table:
         if not len(part):
             continue
         names[group], operators[group] = str(entry.call), entry.call.op
+        dtypes[group] = entry.call.dtype
         parts.append(part)
         stores.append(features[1])
         secs = entry.result.latency_secs or entry.result.censored_secs
@@ -150,4 +153,5 @@ def _table(entries: Sequence[Entry], known: _Known) -> Table:
         costs=np.array(costs, dtype=np.float32),
         names=names,
         operators=operators,
+        dtypes=dtypes,
     )
