@@ -51,7 +51,7 @@ chaos: $(STAMP) ## inject every fault and count what is lost (half an hour, resu
 bench-measure: $(STAMP) ## the measurement engine beside stock MetaSchedule's (an hour; QUICK=1: 5 minutes)
 	$(BIN)/python -m tests.benchmarks.bench_measure
 
-bench-search: $(STAMP) ## the search beside MetaSchedule's, on one space and one measurer (5 hours and the corpus, resumable; QUICK=1: 8 minutes)
+bench-search: $(STAMP) ## the search beside MetaSchedule's, on one space and one measurer (7 hours and the corpus, resumable; QUICK=1: 8 minutes)
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_search $(BENCH_ARGS)
 
 bench-service: $(STAMP) ## load the service with a fleet, on PostgreSQL (40 minutes; QUICK=1: 3 minutes)

@@ -43,6 +43,7 @@ several shapes, in {dtypes}), measured by this project's tuner on this machine:
 
 - **Held-out shape**: for each of {seeds} seeds a quarter of the workloads is held out, with all of
   their records, never all shapes of an operator; both models learn from the rest.
+- **Held-out operator**: the same with a quarter of the operators, with all of their shapes.
 - **Within task**: a random half of each workload's records is learnt from, the other half ordered.
   Ours is a base of other workloads ({bases} bases, each without a part of them) with the residual
   of the task on top; TVM's learns from all workloads together.
@@ -85,13 +86,15 @@ def main() -> None:
     data = load()
     done = Checkpoint(f"bench-model-{len(data.dataset)}", quick=quick)
     again = done.part("again", partial(agreement, scale.again))
-    shapes, within = [], []
+    shapes, operators, within = [], [], []
     for seed in range(scale.seeds):
         print(f"seed {seed}", file=sys.stderr, flush=True)
-        shapes.append(done.part(f"shape {seed}", partial(held_out_shapes, data, seed)))
+        some, others = some_shapes(data, seed), some_operators(data, seed)
+        shapes.append(done.part(f"shape {seed}", partial(ordered, data, some, seed)))
+        operators.append(done.part(f"operator {seed}", partial(ordered, data, others, seed)))
         within.append(done.part(f"within {seed}", partial(within_tasks, data, seed)))
     speed = done.part("speed", partial(training_secs, data, scale))
-    report(scale, data, again, shapes, within, speed, quick=quick)
+    report(scale, data, again, shapes, operators, within, speed, quick=quick)
 
 
 def agreement(most: int) -> dict[str, float | None]:
@@ -106,9 +109,9 @@ def agreement(most: int) -> dict[str, float | None]:
     }
 
 
-def held_out_shapes(data: Corpus, seed: int) -> dict[str, Any]:
+def ordered(data: Corpus, workloads: Sequence[int], seed: int) -> dict[str, Any]:
     """Order the candidates of workloads that nothing was learnt of."""
-    held_out = np.isin(data.dataset.groups, choose(data, seed))
+    held_out = np.isin(data.dataset.groups, workloads)
     model = BaseModel(seed=seed)
     model.fit(data.dataset.rows(~held_out))
     test = data.dataset.rows(held_out)
@@ -166,7 +169,7 @@ def within_tasks(data: Corpus, seed: int) -> dict[str, Any]:
     }
 
 
-def choose(data: Corpus, seed: int) -> list[int]:
+def some_shapes(data: Corpus, seed: int) -> list[int]:
     """Choose workloads to hold out: a quarter, never all shapes of an operator."""
     random = np.random.default_rng(seed)
     chosen: list[int] = []
@@ -175,6 +178,14 @@ def choose(data: Corpus, seed: int) -> list[int]:
         count = min(len(shapes) - 1, max(1, round(HELD_OUT * len(shapes))))
         chosen += random.permutation(shapes)[:count].tolist()
     return chosen
+
+
+def some_operators(data: Corpus, seed: int) -> list[int]:
+    """Choose a quarter of the operators to hold out, with all of their workloads."""
+    operators = sorted(set(data.operators.values()))
+    count = max(1, round(HELD_OUT * len(operators)))
+    chosen = np.random.default_rng(seed).permutation(operators)[:count].tolist()
+    return sorted(group for group, name in data.operators.items() if name in chosen)
 
 
 def judge(scores: Scores, test: Dataset) -> dict[str, float | None]:
@@ -219,6 +230,7 @@ def report(
     data: Corpus,
     again: dict[str, float | None],
     shapes: Sequence[dict[str, Any]],
+    operators: Sequence[dict[str, Any]],
     within: Sequence[dict[str, Any]],
     speed: dict[str, float],
     *,
@@ -239,6 +251,7 @@ def report(
         )
         for title, parts, sides in (
             ("Held-out shapes", shapes, ("ours", "TVM", "roofline", "chance")),
+            ("Held-out operators", operators, ("ours", "TVM", "roofline", "chance")),
             ("Within tasks", within, ("ours", "base alone", "task alone", "TVM")),
         )
     ]
@@ -283,6 +296,9 @@ def report(
             "pairwise_heldout_shape": of(shapes, "ours", "pairwise"),
             "top1_heldout_shape": of(shapes, "ours", "top1"),
             "top5_heldout_shape": of(shapes, "ours", "top5"),
+            "pairwise_heldout_operator": of(operators, "ours", "pairwise"),
+            "top1_heldout_operator": of(operators, "ours", "top1"),
+            "top5_heldout_operator": of(operators, "ours", "top5"),
             "train_speed_ratio": speed["TVM"] / speed["ours"],
             "seeds": scale.seeds,
             "trials": len(dataset),
@@ -290,6 +306,7 @@ def report(
             "tvm_pairwise_heldout_shape": of(shapes, "TVM", "pairwise"),
             "tvm_top1_heldout_shape": of(shapes, "TVM", "top1"),
             "tvm_top5_heldout_shape": of(shapes, "TVM", "top5"),
+            "tvm_pairwise_heldout_operator": of(operators, "TVM", "pairwise"),
             "interval_coverage": coverage,
             "residual_fit_secs": residual_secs,
         },

@@ -1,9 +1,9 @@
 """`make bench-search`: this project's search beside MetaSchedule's, on the same space and measurer.
 
 Run as ``python -m tests.benchmarks.bench_search``; what was finished is remembered, and a later run
-of the same commit goes on there. ``--seeds 4 5`` and ``--cases GMM NRM`` run these only; what was
-published before stands beside them. The corpus of `make bench-model` is measured first, as far as
-it is not there yet. QUICK=1 runs one operator with one seed and few trials.
+of the same commit goes on there. ``--seeds 4 5``, ``--cases GMM NRM`` and ``--only told`` run these
+only; what was published before stands beside them. The corpus of `make bench-model` is measured
+first, as far as it is not there yet. QUICK=1 runs one operator with one seed and few trials.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,17 @@ from tests.benchmarks.model import corpus
 from tests.benchmarks.report import RESULTS, ROOT, Checkpoint, publish
 from tests.benchmarks.search.curves import write_curves
 from tests.benchmarks.search.knowledge import gather
-from tests.benchmarks.search.runs import ALIKE, Found, Outcome, Run, keep, late_failures, read
+from tests.benchmarks.search.runs import (
+    ALIKE,
+    NAMES,
+    Found,
+    LateFailures,
+    Run,
+    Searches,
+    Told,
+    keep,
+    read,
+)
 from tests.benchmarks.search.tables import (
     ARMS,
     EARLY,
@@ -35,6 +46,8 @@ from tests.benchmarks.search.tables import (
 from tuner.publish import FINALISTS
 
 PART_SECS = 3000.0
+LONG_SEED = 1
+"""With it stock also searches for long, and what is told without a trial is measured."""
 TEXT = """
 Searches on the same space (`{space}`), measured by the same host, one process each:
 
@@ -53,12 +66,14 @@ this second measurement. After so many trials a search has the fastest of its in
 has *matched* stock when that is as fast as stock's after all of its trials with the same seed,
 within {alike:.0%}. Where it never is, all of its trials count, and the table says how often.
 
-With the first seed stock also has {long} trials. Beside its winner stand that of a warm search with
-{early} trials, and what is told without any trial: what the service predicts, the nearest
-neighbour's schedule adapted, the sample with the lowest roofline bound, and any valid sample.
+With the first seed stock also has {long} trials. Measured together with its winner are that of a
+warm search with {early} trials, and what is told without any trial: what the service predicts, the
+nearest neighbour's schedule adapted, the sample with the lowest roofline bound, and any valid
+sample.
 
-For {failing} both are run once more in a space of which about a third fails: in each design one
-factor of a tile, or one choice, was drawn, and where it is large, the candidate cannot be built.
+For {failing} own and stock are run once more in a space of which about a third fails, with
+{failing_trials} trials: in each design one factor of a tile, or one choice, was drawn, and where it
+is large, the candidate cannot be built.
 """
 
 
@@ -88,61 +103,123 @@ def main(arguments: Sequence[str]) -> None:
     scale = QUICK if quick else Scale()
     parser = argparse.ArgumentParser(prog="bench_search", description=__doc__)
     names = [case.name for case in scale.cases]
+    kinds = list(NAMES.values())
+    parser.add_argument("--only", nargs="+", choices=kinds, default=kinds, help="what to run")
     parser.add_argument("--seeds", type=int, nargs="+", default=scale.seeds, help="which to run")
     parser.add_argument(
         "--cases", nargs="+", choices=names, default=names, help="of which operators"
     )
     asked = parser.parse_args(arguments)
-    hours = len(asked.cases) * (0.1 * len(asked.seeds) + 0.12 * (1 in asked.seeds))
-    took = "8 minutes" if quick else f"{0.6 + hours:.1f} hours"
+    took = "8 minutes" if quick else f"{_hours(scale, asked):.1f} hours"
     print(f"this takes about {took}", file=sys.stderr, flush=True)
     corpus.measure(trials=scale.corpus_trials, seconds=float("inf"))
     done = Checkpoint("bench-search", quick=quick)
     for seed in asked.seeds:
         for case in scale.cases:
             if case.name in asked.cases:
-                keep(_folder(quick), case.name, seed, _outcome(done, scale, case, seed))
+                _measure(Bench(done, scale, case, seed), _folder(quick), asked.only)
                 report(scale, read(_folder(quick), names), quick=quick)
 
 
-def _outcome(done: Checkpoint, scale: Scale, case: Case, seed: int) -> Outcome:
-    """Run all arms with one seed, and re-measure their winners."""
-    known = done.part(f"{case.name}: knowledge", lambda: asdict(gather(case)))
-    given = {
-        "op": case.op,
-        "args": case.args,
-        "space": scale.space,
-        "seed": seed,
-        "trials": scale.trials,
-        **known,
+def _hours(scale: Scale, asked: argparse.Namespace) -> float:
+    """Estimate what the asked takes, with the corpus."""
+    cases, seeds, first = len(asked.cases), len(asked.seeds), LONG_SEED in asked.seeds
+    failing = len(set(asked.cases) & set(scale.failing))
+    secs = {
+        "searches": cases * (360 * seeds + 420 * first),
+        "told": cases * 60 * first,
+        "failing": failing * 240 * seeds,
     }
+    return 0.6 + sum(secs[kind] for kind in asked.only) / 3600
 
-    def part(name: str, order: str, **changes: Any) -> dict[str, Any]:
-        name = f"{case.name} {seed}: {name}"
+
+def _measure(bench: "Bench", folder: Path, kinds: Sequence[str]) -> None:
+    """Measure what is asked of one operator with one seed, and keep each when it is there."""
+    case, seed = bench.case.name, bench.seed
+    if "searches" in kinds:
+        keep(folder, case, seed, bench.searches())
+    if "told" in kinds and seed == LONG_SEED:
+        searches = read(folder, [case]).searches.get((case, seed))
+        if searches is None or searches.long_trace is None:
+            raise SystemExit(f"told needs a long search of {case}; run its searches first")
+        keep(folder, case, seed, bench.told(searches.long_trace))
+    if "failing" in kinds and case in bench.scale.failing:
+        keep(folder, case, seed, bench.failing())
+
+
+class Bench:
+    """Runs the searches of one operator with one seed, each in a process of its own.
+
+    Parameters
+    ----------
+    done : Checkpoint
+        What was finished is not run again.
+    scale : Scale
+        How much is measured.
+    case : Case
+        The operator.
+    seed : int
+        Of all searches.
+    """
+
+    def __init__(self, done: Checkpoint, scale: Scale, case: Case, seed: int) -> None:
+        self.scale, self.case, self.seed = scale, case, seed
+        self._done = done
+        self._known = done.part(f"{case.name}: knowledge", lambda: asdict(gather(case)))
+
+    def searches(self) -> Searches:
+        """Run all arms, and re-measure their incumbents together."""
+        runs = {arm: self._part(arm, arm) for arm in ARMS}
+        if self.seed == LONG_SEED:
+            runs[LONG] = self._part(LONG, "stock", trials=self.scale.long_trials)
+        traces = {trace for run in runs.values() for _, trace in run["incumbents"]}
+        secs = self._again("again", traces)
+        long = [trace for _, trace in runs[LONG]["incumbents"]] if LONG in runs else []
+        return Searches(
+            runs={name: Run.measured_again(run, secs) for name, run in runs.items()},
+            corpus_trials=self._known["corpus_trials"],
+            long_trace=min(long, key=lambda trace: secs[trace] or inf, default=None),
+        )
+
+    def told(self, long_trace: str) -> Told:
+        """Measure what few trials and none come to, together with what many came to."""
+        early = self._part(EARLY, "warm", trials=self.scale.early_trials)
+        answers = self._part("answers", "answers")
+        found = {name: [trace] for name, trace in answers.items() if trace is not None}
+        found |= {LONG: [long_trace], EARLY: [trace for _, trace in early["incumbents"]]}
+        secs = self._again("told again", {trace for traces in found.values() for trace in traces})
+        fastest = {
+            name: min(secs[trace] or inf for trace in traces) for name, traces in found.items()
+        }
+        return Told(secs={name: took for name, took in fastest.items() if took < inf})
+
+    def failing(self) -> LateFailures:
+        """Search where a part of the space fails."""
+        runs = {
+            arm: self._part(f"failing {arm}", arm, failing=True, trials=self.scale.failing_trials)
+            for arm in FAILING_ARMS
+        }
+        return LateFailures.counted(runs)
+
+    def _again(self, name: str, traces: set[str]) -> dict[str, float | None]:
+        """Return what traces take when they are measured together; None where one fails."""
+        again = self._part(name, "final", traces=sorted(traces))
+        return dict(zip(sorted(traces), again["latencies"], strict=True))
+
+    def _part(self, name: str, order: str, **changes: Any) -> dict[str, Any]:
+        given = {
+            "op": self.case.op,
+            "args": self.case.args,
+            "space": self.scale.space,
+            "seed": self.seed,
+            "trials": self.scale.trials,
+            **self._known,
+            **changes,
+        }
+        name = f"{self.case.name} {self.seed}: {name}"
         print(name, file=sys.stderr, flush=True)
-        run: dict[str, Any] = done.part(name, partial(_run, order, {**given, **changes}))
+        run: dict[str, Any] = self._done.part(name, partial(_run, order, given))
         return run
-
-    runs = {arm: part(arm, arm) for arm in ARMS}
-    told: dict[str, str | None] = {}
-    failing: dict[str, dict[str, Any]] = {}
-    if seed == 1:
-        if case.name in scale.failing:
-            several = {"failing": True, "trials": scale.failing_trials}
-            failing = {arm: part(f"failing {arm}", arm, **several) for arm in FAILING_ARMS}
-        runs[EARLY] = part(EARLY, "warm", trials=scale.early_trials)
-        runs[LONG] = part(LONG, "stock", trials=scale.long_trials)
-        told = part("answers", "answers")
-    traces = {trace for run in runs.values() for _, trace in run["incumbents"]}
-    traces |= {trace for trace in told.values() if trace is not None}
-    again = part("again", "final", traces=sorted(traces))
-    secs = dict(zip(sorted(traces), again["latencies"], strict=True))
-    return Outcome(
-        runs={name: Run.measured_again(run, secs) for name, run in runs.items()},
-        told_secs={name: found for name, trace in told.items() if trace and (found := secs[trace])},
-        late_failures=late_failures(failing),
-        corpus_trials=known["corpus_trials"],
-    )
 
 
 def _run(order: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +239,7 @@ def _run(order: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def report(scale: Scale, found: Found, *, quick: bool) -> None:
     """Write tables, pictures and keys."""
-    cases = list(dict.fromkeys(case for case, _ in found))
+    cases = list(dict.fromkeys(case for case, _ in found.searches))
     for case in cases:
         write_curves(_folder(quick) / f"{case}.svg", case, curves(found, case))
     pictures = "\n".join(f"![{case}](search/{case}.svg)" for case in cases)
@@ -174,7 +251,8 @@ def report(scale: Scale, found: Found, *, quick: bool) -> None:
         alike=ALIKE,
         finalists=FINALISTS,
         failing=", ".join(scale.failing),
-        corpus=min(outcome.corpus_trials for outcome in found.values()),
+        failing_trials=scale.failing_trials,
+        corpus=min(outcome.corpus_trials for outcome in found.searches.values()),
     )
     publish(
         "bench-search",

@@ -1,4 +1,4 @@
-"""What searches came to, as `make bench-search` publishes it: a file for each operator and seed.
+"""What `make bench-search` publishes: for each operator and seed a file of each kind.
 
 Tables and curves are made of these files alone, so that a later run can add to those that stand
 there. Each names the commit and the machine that it was measured with.
@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tests.benchmarks.report import origin
 
@@ -104,28 +104,24 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Searches:
     """All searches of one operator with one seed.
 
     Attributes
     ----------
     runs : Mapping of str to Run
         By the search's name.
-    told_secs : Mapping of str to float
-        By where it comes from: latencies of what was told without any trial.
-    late_failures : Mapping of str to float
-        By search: which share of the trials after the first `FORGIVEN_TRIALS` failed, in a space of
-        which a part does; that part is ``samples``.
     corpus_trials : int
         So many trials the warm search's base has learnt from.
+    long_trace : str or None
+        Trace of the fastest of stock's long search, where there was one.
     origin : Mapping of str to str
         Commit, machine and date.
     """
 
     runs: Mapping[str, Run]
-    told_secs: Mapping[str, float]
-    late_failures: Mapping[str, float]
     corpus_trials: int
+    long_trace: str | None = None
     origin: Mapping[str, str] = field(default_factory=origin)
 
     @classmethod
@@ -135,34 +131,100 @@ class Outcome:
         return cls(**{**data, "runs": runs})
 
 
-Found = Mapping[tuple[str, int], Outcome]
-"""By operator and seed."""
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What is told of one operator with few trials or none, measured beside what many found.
+
+    Attributes
+    ----------
+    secs : Mapping of str to float
+        Latencies by where they come from.
+    origin : Mapping of str to str
+        Commit, machine and date.
+    """
+
+    secs: Mapping[str, float]
+    origin: Mapping[str, str] = field(default_factory=origin)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read one from plain data."""
+        return cls(**data)
 
 
-def late_failures(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return how often late trials failed, by search, of what searches gave in a failing space."""
-    found: dict[str, float] = {}
-    for name, run in runs.items():
-        late = len(run["wall_secs"]) - FORGIVEN_TRIALS
-        found["samples"] = run["failing_share"]
-        if late > 0:
-            found[name] = sum(trial > FORGIVEN_TRIALS for trial in run["failed"]) / late
-    return found
+@dataclass(frozen=True, kw_only=True)
+class LateFailures:
+    """How searches of one operator fare where a part of the space fails.
+
+    Attributes
+    ----------
+    shares : Mapping of str to float
+        By search: which share of the trials after the first `FORGIVEN_TRIALS` failed; that part of
+        the space is ``samples``.
+    origin : Mapping of str to str
+        Commit, machine and date.
+    """
+
+    shares: Mapping[str, float]
+    origin: Mapping[str, str] = field(default_factory=origin)
+
+    @classmethod
+    def counted(cls, runs: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Count them, by search, in what `tests.benchmarks.search.arm` prints."""
+        shares: dict[str, float] = {}
+        for name, run in runs.items():
+            late = len(run["wall_secs"]) - FORGIVEN_TRIALS
+            shares["samples"] = run["failing_share"]
+            if late > 0:
+                shares[name] = sum(trial > FORGIVEN_TRIALS for trial in run["failed"]) / late
+        return cls(shares=shares)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read one from plain data."""
+        return cls(**data)
 
 
-def keep(folder: Path, case: str, seed: int, outcome: Outcome) -> None:
-    """Write the file of an operator and a seed; it replaces an older one."""
+Outcome = TypeVar("Outcome", Searches, Told, LateFailures)
+
+NAMES = {Searches: "searches", Told: "told", LateFailures: "failing"}
+"""Of the kinds, in the names of their files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """All that stands in a folder, by operator and seed."""
+
+    searches: Mapping[tuple[str, int], Searches]
+    told: Mapping[tuple[str, int], Told]
+    failing: Mapping[tuple[str, int], LateFailures]
+
+
+def keep(folder: Path, case: str, seed: int, outcome: Searches | Told | LateFailures) -> None:
+    """Write the file of an operator, a seed and a kind; it replaces an older one."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(outcome), default=list)
-    (folder / f"{case}-{seed}.json").write_text(text + "\n", encoding="utf-8")
+    path = folder / f"{case}-{seed}-{NAMES[type(outcome)]}.json"
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def read(folder: Path, cases: Sequence[str]) -> Found:
     """Read all that stands in a folder of these operators, in their order."""
+    return Found(
+        searches=_read(Searches, folder, cases),
+        told=_read(Told, folder, cases),
+        failing=_read(LateFailures, folder, cases),
+    )
+
+
+def _read(
+    kind: type[Outcome], folder: Path, cases: Sequence[str]
+) -> dict[tuple[str, int], Outcome]:
     return {
-        (case, seed): Outcome.from_json(json.loads(path.read_text("utf-8")))
+        (case, seed): kind.from_json(json.loads(path.read_text("utf-8")))
         for case in cases
         for seed, path in sorted(
-            (int(path.stem.rpartition("-")[2]), path) for path in folder.glob(f"{case}-*.json")
+            (int(path.stem.split("-")[1]), path)
+            for path in folder.glob(f"{case}-*-{NAMES[kind]}.json")
         )
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from statistics import fmean
 
 from tests.benchmarks.report import Cell, Table, geomean
-from tests.benchmarks.search.runs import Found, Outcome, Run
+from tests.benchmarks.search.runs import NAMES, Found, Run, Searches
 
 ARMS = ("warm", "own", "stock", "random")
 LONG = "stock long"
@@ -16,7 +16,7 @@ MARKS = (8, 16, 32, 64, 128, 256)
 
 def keys(found: Found) -> dict[str, object]:
     """Return the figures that sum everything up."""
-    outcomes = found.values()
+    outcomes = found.searches.values()
     return {
         "trials_ratio_warm": _mean(found, lambda outcome: _trials_ratio(outcome, "warm")),
         "trials_ratio_cold": _mean(found, lambda outcome: _trials_ratio(outcome, "own")),
@@ -27,7 +27,7 @@ def keys(found: Found) -> dict[str, object]:
         **{f"{name}_vs_stock1000": _of_long(found, name) for name in ANSWERS[1:]},
         "late_failures": _late_failures(found, "own"),
         "late_failures_stock": _late_failures(found, "stock"),
-        "seeds": len({seed for _, seed in found}),
+        "seeds": len({seed for _, seed in found.searches}),
         "never_matched_warm": sum(_match(outcome, "warm") is None for outcome in outcomes),
         "never_matched": sum(_match(outcome, "own") is None for outcome in outcomes),
         "speed_ratio_at_equal_trials": _mean(
@@ -49,7 +49,7 @@ def tables(found: Found, trials: int) -> list[Table]:
 
 def curves(found: Found, case: str) -> dict[str, list[float]]:
     """Return each search's mean distance from the best that any of them found, trial by trial."""
-    of_case = [outcome.runs for (name, _), outcome in found.items() if name == case]
+    of_case = [outcome.runs for (name, _), outcome in found.searches.items() if name == case]
     best_secs = min(runs[arm].final_secs for runs in of_case for arm in ARMS)
     return {
         arm: [
@@ -60,27 +60,27 @@ def curves(found: Found, case: str) -> dict[str, list[float]]:
     }
 
 
-def _mean(found: Found, figure: Callable[[Outcome], float]) -> float:
-    return geomean([figure(outcome) for outcome in found.values()])
+def _mean(found: Found, figure: Callable[[Searches], float]) -> float:
+    return geomean([figure(outcome) for outcome in found.searches.values()])
 
 
-def _goal_secs(outcome: Outcome) -> float:
+def _goal_secs(outcome: Searches) -> float:
     return outcome.runs["stock"].final_secs
 
 
-def _match(outcome: Outcome, arm: str) -> int | None:
+def _match(outcome: Searches, arm: str) -> int | None:
     match = outcome.runs[arm].match(_goal_secs(outcome))
     return None if match is None else match.trial
 
 
-def _trials_ratio(outcome: Outcome, arm: str) -> float:
+def _trials_ratio(outcome: Searches, arm: str) -> float:
     everything = outcome.runs["stock"].trials
     # A search that ends with its space, and has not matched, has not won by its few trials.
     never = max(everything, outcome.runs[arm].trials)
     return everything / (_match(outcome, arm) or never)
 
 
-def _wall_ratio(outcome: Outcome, arm: str) -> float:
+def _wall_ratio(outcome: Searches, arm: str) -> float:
     run, everything = outcome.runs[arm], outcome.runs["stock"].wall_secs
     match = run.match(_goal_secs(outcome))
     return everything / (max(everything, run.wall_secs) if match is None else match.wall_secs)
@@ -89,16 +89,11 @@ def _wall_ratio(outcome: Outcome, arm: str) -> float:
 def _of_long(found: Found, name: str) -> float | None:
     """Return the speed of what is named over that of stock's long search; None if it is nowhere."""
     ratios = [
-        outcome.runs[LONG].final_secs / secs
-        for outcome in found.values()
-        if LONG in outcome.runs and (secs := _named_secs(outcome, name)) is not None
+        told.secs[LONG] / told.secs[name]
+        for told in found.told.values()
+        if {LONG, name} <= told.secs.keys()
     ]
     return geomean(ratios) if ratios else None
-
-
-def _named_secs(outcome: Outcome, name: str) -> float | None:
-    """Return the latency of what is named; None where there is no such thing, or it failed."""
-    return outcome.runs[name].final_secs if name in outcome.runs else outcome.told_secs.get(name)
 
 
 def _winners(found: Found) -> Table:
@@ -110,7 +105,7 @@ def _winners(found: Found) -> Table:
             *(_match(outcome, arm) or "never" for arm in ("warm", "own", "stock")),
             *(_searching_millisecs(outcome.runs[arm]) for arm in ("own", "stock")),
         ]
-        for (case, seed), outcome in found.items()
+        for (case, seed), outcome in found.searches.items()
     ]
     return Table(
         title="Winners",
@@ -139,22 +134,15 @@ def _answers(found: Found) -> Table:
         title="Few trials and none (ms)",
         columns=["operator", *names],
         rows=[
-            [case, *(_millisecs(_named_secs(outcome, name)) for name in names)]
-            for (case, _), outcome in found.items()
-            if LONG in outcome.runs
+            [case, *(1e3 * told.secs[name] if name in told.secs else "-" for name in names)]
+            for (case, _), told in found.told.items()
         ],
     )
 
 
-def _millisecs(secs: float | None) -> Cell:
-    return "-" if secs is None else 1e3 * secs
-
-
 def _late_failures(found: Found, arm: str) -> float | None:
     """Return the mean share of late trials that failed; None where no space had failures."""
-    shares = [
-        outcome.late_failures[arm] for outcome in found.values() if arm in outcome.late_failures
-    ]
+    shares = [late.shares[arm] for late in found.failing.values() if arm in late.shares]
     return fmean(shares) if shares else None
 
 
@@ -162,11 +150,10 @@ def _failures(found: Found) -> Table:
     names = ("samples", *FAILING_ARMS)
     return Table(
         title="Failures where a part of the space fails (share; of the searches' trials after 64)",
-        columns=["operator", *names],
+        columns=["operator", "seed", *names],
         rows=[
-            [case, *(outcome.late_failures.get(name, "-") for name in names)]
-            for (case, _), outcome in found.items()
-            if outcome.late_failures
+            [case, seed, *(late.shares.get(name, "-") for name in names)]
+            for (case, seed), late in found.failing.items()
         ],
     )
 
@@ -174,7 +161,7 @@ def _failures(found: Found) -> Table:
 def _regret(found: Found, trials: int) -> Table:
     marks = [mark for mark in MARKS if mark <= trials]
     rows: list[list[Cell]] = []
-    for case in dict.fromkeys(case for case, _ in found):
+    for case in dict.fromkeys(case for case, _ in found.searches):
         # Where a space is small, a search ends before its trials do.
         rows += [
             [case, arm, *(curve[:mark][-1] for mark in marks)]
@@ -194,11 +181,13 @@ def _after(run: Run, trials: int) -> float:
 
 def _origins(found: Found) -> Table:
     measured: dict[tuple[str, ...], list[str]] = {}
-    for (case, seed), outcome in found.items():
-        commit, machine, date = (outcome.origin[name] for name in ("commit", "machine", "date"))
-        measured.setdefault((commit[:12], machine, date), []).append(f"{case} {seed}")
+    for kind in (found.searches, found.told, found.failing):
+        for (case, seed), outcome in kind.items():
+            commit, machine, date = (outcome.origin[name] for name in ("commit", "machine", "date"))
+            what = (NAMES[type(outcome)], commit[:12], machine, date)
+            measured.setdefault(what, []).append(f"{case} {seed}")
     return Table(
         title="Where they were measured",
-        columns=["commit", "machine", "date", "operators and seeds"],
-        rows=[[*origin, ", ".join(names)] for origin, names in measured.items()],
+        columns=["what", "commit", "machine", "date", "operators and seeds"],
+        rows=[[*what, ", ".join(names)] for what, names in measured.items()],
     )

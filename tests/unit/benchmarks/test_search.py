@@ -6,7 +6,7 @@ import pytest
 
 from tests.benchmarks.report import geomean
 from tests.benchmarks.search.curves import write_curves
-from tests.benchmarks.search.runs import Best, Outcome, Run, keep, late_failures, read
+from tests.benchmarks.search.runs import Best, Found, LateFailures, Run, Searches, Told, keep, read
 from tests.benchmarks.search.tables import ARMS, curves, keys, tables
 
 SEARCH = {
@@ -22,8 +22,8 @@ def run() -> Run:
     return Run.measured_again(SEARCH, AGAIN)
 
 
-def outcome(secs: dict[str, float]) -> Outcome:
-    """Searches whose only best came at the trial of their place."""
+def searches(secs: dict[str, float]) -> Searches:
+    """Those whose only best came at the trial of their place."""
     runs = {
         name: Run(
             bests=(Best(trial=place, wall_secs=float(place), latency_secs=found),),
@@ -33,7 +33,16 @@ def outcome(secs: dict[str, float]) -> Outcome:
         )
         for place, (name, found) in enumerate(secs.items(), start=1)
     }
-    return Outcome(runs=runs, told_secs={"predicted": 4.0}, late_failures={}, corpus_trials=100)
+    return Searches(runs=runs, corpus_trials=100)
+
+
+def found(*of_seeds: dict[str, float], told: dict[str, float] | None = None) -> Found:
+    """What was measured of one operator."""
+    return Found(
+        searches={("GMM", seed): searches(secs) for seed, secs in enumerate(of_seeds, start=1)},
+        told={} if told is None else {("GMM", 1): Told(secs=told)},
+        failing={},
+    )
 
 
 def test_only_what_is_faster_when_measured_again_is_a_new_best(run):
@@ -48,9 +57,7 @@ def test_a_search_has_matched_a_goal_at_its_first_trial_that_is_as_fast(run):
 
 
 def test_one_that_never_matches_counts_with_all_of_its_trials():
-    found = {("GMM", 1): outcome({"warm": 1.0, "own": 3.0, "stock": 2.0, "random": 4.0})}
-
-    figures = keys(found)
+    figures = keys(found({"warm": 1.0, "own": 3.0, "stock": 2.0, "random": 4.0}))
 
     assert figures["trials_ratio_warm"] == pytest.approx(8.0)
     assert figures["trials_ratio_cold"] == pytest.approx(1.0)
@@ -59,9 +66,9 @@ def test_one_that_never_matches_counts_with_all_of_its_trials():
 
 
 def test_answers_stand_beside_the_long_search():
-    secs = {**dict.fromkeys(ARMS, 2.0), "warm early": 1.0, "stock long": 3.0}
+    told = {"warm early": 1.0, "predicted": 4.0, "stock long": 3.0}
 
-    figures = keys({("GMM", 1): outcome(secs)})
+    figures = keys(found(dict.fromkeys(ARMS, 2.0), told=told))
 
     assert figures["first8_vs_stock1000"] == pytest.approx(3.0)
     assert figures["zero_vs_stock1000"] == pytest.approx(0.75)
@@ -70,31 +77,38 @@ def test_answers_stand_beside_the_long_search():
 
 def test_curves_are_over_the_best_of_all_seeds():
     of_seeds = (dict.fromkeys(ARMS, secs) for secs in (2.0, 4.0))
-    found = {("GMM", seed): outcome(secs) for seed, secs in enumerate(of_seeds)}
-    assert curves(found, "GMM")["own"] == pytest.approx([2**0.5] * 8)
+    assert curves(found(*of_seeds), "GMM")["own"] == pytest.approx([2**0.5] * 8)
 
 
-def test_outcomes_are_kept_and_read_and_a_newer_one_replaces_its_own(tmp_path, run):
+def test_what_was_measured_is_kept_and_read_and_a_newer_one_replaces_its_own(tmp_path, run):
     folder = tmp_path / "new"
-    failed = {"samples": 0.3, "own": 0.1}
-    newer = Outcome(
-        runs=dict.fromkeys(ARMS, run), told_secs={}, late_failures=failed, corpus_trials=9
-    )
-    for case, seed, kept in (("GMM", 10, outcome({})), ("GMM", 2, newer), ("GMM", 10, newer)):
+    newer = Searches(runs=dict.fromkeys(ARMS, run), corpus_trials=9, long_trace="[[], []]")
+    told = Told(secs={"stock long": 1.0, "predicted": 2.0})
+    failing = LateFailures(shares={"samples": 0.3, "own": 0.1})
+    for case, seed, kept in (
+        ("GMM", 10, searches({})),
+        ("GMM", 2, newer),
+        ("GMM", 10, newer),
+        ("GMM", 2, told),
+        ("GMM", 10, failing),
+        ("C1D", 2, newer),
+    ):
         keep(folder, case, seed, kept)
-    keep(folder, "C1D", 2, newer)
 
-    found = read(folder, ["GMM", "SFM", "C1D"])
+    everything = read(folder, ["GMM", "SFM", "C1D"])
 
-    assert list(found) == [("GMM", 2), ("GMM", 10), ("C1D", 2)]
-    assert all(kept == newer for kept in found.values())
-    assert [len(table.rows) for table in tables(found, trials=6)] == [3, 0, 3, 8, 1]
+    assert list(everything.searches) == [("GMM", 2), ("GMM", 10), ("C1D", 2)]
+    assert all(kept == newer for kept in everything.searches.values())
+    assert everything.told == {("GMM", 2): told}
+    assert everything.failing == {("GMM", 10): failing}
+    assert [len(table.rows) for table in tables(everything, trials=6)] == [3, 1, 1, 8, 3]
 
 
 def test_only_late_failures_count():
     run = {"wall_secs": [1.0] * 72, "failed": [1, 64, 65, 66], "failing_share": 0.3}
     short = {**run, "wall_secs": [1.0] * 64}
-    assert late_failures({"own": run, "stock": short}) == {"samples": 0.3, "own": 0.25}
+    counted = LateFailures.counted({"own": run, "stock": short})
+    assert counted.shares == {"samples": 0.3, "own": 0.25}
 
 
 def test_geomean():
