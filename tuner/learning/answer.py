@@ -32,8 +32,12 @@ NOVELTY_LIMIT = 3.0
 """The model is not asked about tasks that differ from all that it learnt by more than a factor of
 two to the power of this in some amount."""
 
+_CHOOSING_LIMIT = 1.0
+"""Of tasks that differ by more than this, the nearest neighbour's schedule is told where there is
+one: there the model errs more between schedules than neighbours differ."""
+
 _LEAST_VALIDITY = 0.5
-_CLEARLY = 0.1
+_CLEARLY = 0.3
 """So much higher than a neighbour's is the score, a logarithm, of what is preferred to it: it was
 measured somewhere, and of many samples the highest score owes something to luck."""
 _NEIGHBOUR_FACTOR = 2.0
@@ -55,25 +59,27 @@ def answer(request: AnswerRequest) -> Answer | None:
     target = Target.parse(request.target)
     space = Space(workload=workload, target=target, space=request.space, seed=request.seed)
     unscheduled = Schedule(module_of(workload))
-    model = _near_model(base_model(request.base_model), unscheduled, workload, target)
+    model = base_model(request.base_model)
+    novelty = _novelty(model, unscheduled, workload, target)
     adapted = _adapted(space, request.neighbours)
-    if model is None:
+    if model is None or novelty > NOVELTY_LIMIT:
         return _scaled(adapted[0], workload, target) if adapted else None
+    options = adapted[:1]
+    if not adapted or novelty <= _CHOOSING_LIMIT:
+        samples = islice(space.samples(ATTEMPTS * SAMPLES), SAMPLES)
+        options = [*adapted, *(_option(sample.schedule) for sample in samples)]
     default = _Option(schedule=unscheduled, trace=DEFAULT_TRACE)
-    samples = islice(space.samples(ATTEMPTS * SAMPLES), SAMPLES)
-    options = [*adapted, *(_option(sample.schedule) for sample in samples), default]
-    return _chosen(model, options, workload, target)
+    return _chosen(model, [*options, default], workload, target)
 
 
-def _near_model(
+def _novelty(
     model: BaseModel | None, unscheduled: Any, workload: Workload, target: Target
-) -> BaseModel | None:
-    """Return the model if it can say something of this task; otherwise nobody should ask it."""
-    if model is None:
-        return None
+) -> float:
+    """Return how far a task is from all that a model learnt; infinite where it cannot tell."""
+    if model is None or not model.knows_latency:
+        return math.inf
     row = extract([unscheduled], workload=workload, target=target)
-    near = model.knows_latency and model.estimate(row).novelty[0] <= NOVELTY_LIMIT
-    return model if near else None
+    return float(model.estimate(row).novelty[0])
 
 
 def _adapted(space: Space, neighbours: Sequence[Neighbour]) -> list[_Option]:
