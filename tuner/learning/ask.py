@@ -86,7 +86,8 @@ def ask(request: AnswerRequest) -> Answer | None:
     """Find the best that can be told.
 
     Neighbours' traces are adapted, and the model chooses among them and random schedules, which it
-    has to believe clearly faster. It is not asked where the task is far from all that it learnt.
+    has to believe clearly faster. The farther a task is from all that it learnt, the less it is
+    asked: first it does not choose, then it does not tell anything.
 
     Returns
     -------

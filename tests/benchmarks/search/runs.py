@@ -104,7 +104,25 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Searches:
+class Measured:
+    """What a file holds.
+
+    Attributes
+    ----------
+    origin : Mapping of str to str
+        Commit, machine and date.
+    """
+
+    origin: Mapping[str, str] = field(default_factory=origin)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read one from plain data."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searches(Measured):
     """All searches of one operator with one seed.
 
     Attributes
@@ -115,14 +133,11 @@ class Searches:
         So many trials the warm search's base has learnt from.
     long_trace : str or None
         Trace of the fastest of stock's long search, where there was one.
-    origin : Mapping of str to str
-        Commit, machine and date.
     """
 
     runs: Mapping[str, Run]
     corpus_trials: int
     long_trace: str | None = None
-    origin: Mapping[str, str] = field(default_factory=origin)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -132,28 +147,20 @@ class Searches:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class Told(Measured):
     """What is told of one operator with few trials or none, measured beside what many found.
 
     Attributes
     ----------
     secs : Mapping of str to float
         Latencies by where they come from.
-    origin : Mapping of str to str
-        Commit, machine and date.
     """
 
     secs: Mapping[str, float]
-    origin: Mapping[str, str] = field(default_factory=origin)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read one from plain data."""
-        return cls(**data)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LateFailures:
+class LateFailures(Measured):
     """How searches of one operator fare where a part of the space fails.
 
     Attributes
@@ -161,12 +168,9 @@ class LateFailures:
     shares : Mapping of str to float
         By search: which share of the trials after the first `FORGIVEN_TRIALS` failed; that part of
         the space is ``samples``.
-    origin : Mapping of str to str
-        Commit, machine and date.
     """
 
     shares: Mapping[str, float]
-    origin: Mapping[str, str] = field(default_factory=origin)
 
     @classmethod
     def counted(cls, runs: Mapping[str, Mapping[str, Any]]) -> Self:
@@ -179,15 +183,10 @@ class LateFailures:
                 shares[name] = sum(trial > FORGIVEN_TRIALS for trial in run["failed"]) / late
         return cls(shares=shares)
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read one from plain data."""
-        return cls(**data)
 
+Outcome = TypeVar("Outcome", bound=Measured)
 
-Outcome = TypeVar("Outcome", Searches, Told, LateFailures)
-
-NAMES = {Searches: "searches", Told: "told", LateFailures: "failing"}
+NAMES: Mapping[type[Measured], str] = {Searches: "searches", Told: "told", LateFailures: "failing"}
 """Of the kinds, in the names of their files."""
 
 
@@ -200,7 +199,7 @@ class Found:
     failing: Mapping[tuple[str, int], LateFailures]
 
 
-def keep(folder: Path, case: str, seed: int, outcome: Searches | Told | LateFailures) -> None:
+def keep(folder: Path, case: str, seed: int, outcome: Measured) -> None:
     """Write the file of an operator, a seed and a kind; it replaces an older one."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(outcome), default=list)
