@@ -1,105 +1,105 @@
-"""Whether candidates of one task work, told from the choices that made them."""
+"""Whether candidates of one design work, told from the choices that made them.
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+The base model tells validity from features, for all tasks. Here a single search learns from its
+own few failures, whose cause need not show in any feature: mostly a factor, or the product of two,
+that is too large for something. So that is what is believed in: *threshold rules*, each of which
+says that all fails from a number on, or up to it. How well a rule explains what was tried gives it
+its weight, and what is not tried yet is judged by all rules together.
+"""
+
+from math import lgamma
 
 import numpy as np
 import numpy.typing as npt
-import xgboost
 
-from cost_model.arrays import FloatMatrix
-from schedules.errors import ContractError
+Choices = npt.NDArray[np.float64]
 
-ROUNDS = 60
-"""Number of trees."""
-BINS = 32
-THREADS = 1
-"""There are some hundred rows at most."""
-
-PARAMETERS: Mapping[str, object] = MappingProxyType(
-    {
-        "objective": "binary:logistic",
-        "tree_method": "hist",
-        "max_bin": BINS,
-        "max_depth": 4,
-        "eta": 0.15,
-        "lambda": 1.0,
-        # A failure or two have to be enough to split off what they have in common.
-        "min_child_weight": 0.5,
-        "subsample": 0.9,
-        "colsample_bytree": 0.5,
-        "nthread": THREADS,
-        "verbosity": 0,
-    }
-)
-"""How trees are grown."""
+NOTHING_FAILS = 0.3
+"""Probability, before anything is tried, that no rule holds and nothing fails."""
+EVERYTHING_FAILS = 0.05
+"""Likewise that all fails."""
+OF_PRODUCTS = 0.3
+"""Share of all rules' probability that is given to those about the product of two choices."""
+TOO_LARGE = 0.7
+"""Likewise to those by which large numbers fail, not small ones."""
+EXCEPTIONS, CONFORMING = 0.5, 20.0
+"""Trials that a rule is taken to have been wrong and right about before anything is tried."""
+_OPEN = -1.0
+"""Stands for what is not decided yet; choices are not negative."""
 
 
-class ValidityModel:
-    """Trees over the choices that were made for a candidate, such as the factors of its tiles.
+def chances_of_working(
+    tried: Choices, works: npt.NDArray[np.bool_], asked: Choices
+) -> npt.NDArray[np.float64]:
+    """Return how likely each of the asked candidates is to work.
 
-    The base model tells validity from features, for all tasks; this one serves a single search,
-    whose failures may have a cause that no feature shows.
-
-    The same rows and seed give the same model.
+    A mixture over rules in which each rule's rate of exceptions has a beta prior.
+    Source: Hoeting et al., "Bayesian Model Averaging: A Tutorial", Statistical Science 14(4), 1999.
 
     Parameters
     ----------
-    seed : int
-        Of row and column sampling.
+    tried : numpy.ndarray
+        float64, shape (n, c): the choices of candidates of which is known whether they work; not
+        negative, NaN for one that was left open. n may be 0.
+    works : numpy.ndarray
+        bool, shape (n,).
+    asked : numpy.ndarray
+        float64, shape (m, c): the choices of those asked about.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, shape (m,).
     """
+    number = len(tried)
+    claims, priors = _rules(np.nan_to_num(np.concatenate([tried, asked]), nan=_OPEN))
+    wrong = (claims[:number] != works[:, None]).sum(axis=0)
+    evidence = np.array([_log_evidence(count, number) for count in range(number + 1)])
+    beliefs = np.log(priors) + evidence[wrong]
+    beliefs = np.exp(beliefs - beliefs.max())
+    beliefs /= beliefs.sum()
+    exceptional = (EXCEPTIONS + wrong) / (EXCEPTIONS + CONFORMING + number)
+    chances: npt.NDArray[np.float64] = (
+        np.where(claims[number:], 1 - exceptional, exceptional) @ beliefs
+    )
+    return chances
 
-    def __init__(self, *, seed: int = 0) -> None:
-        self._seed = seed
-        self._booster: Any = None
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether there is anything to predict with."""
-        return self._booster is not None
+def _log_evidence(wrong: int, number: int) -> float:
+    """Return how well a rule explains trials, up to what all rules have in common."""
+    return lgamma(EXCEPTIONS + wrong) + lgamma(CONFORMING + number - wrong)
 
-    def fit(self, choices: FloatMatrix, works: npt.NDArray[np.bool_]) -> None:
-        """Learn from these rows alone.
 
-        Parameters
-        ----------
-        choices : numpy.ndarray
-            float32, shape (n, columns); NaN for a choice that a candidate does not have.
-        works : numpy.ndarray
-            bool, shape (n,): which candidates were built and ran.
+def _rules(choices: Choices) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Return what each rule claims of each row, and how probable the rule is beforehand.
 
-        Raises
-        ------
-        ContractError
-            All of them work, or none does.
-        """
-        if works.all() or not works.any():
-            raise ContractError("validity can be learnt only where some candidates work, not all")
-        matrix = xgboost.QuantileDMatrix(choices, label=works, nthread=THREADS, max_bin=BINS)
-        parameters = {**PARAMETERS, "seed": self._seed}
-        self._booster = xgboost.train(parameters, matrix, num_boost_round=ROUNDS)
+    Rules only differ by what they claim of these rows: there is one between each two numbers that
+    follow each other.
 
-    def predict(self, choices: FloatMatrix) -> npt.NDArray[np.float32]:
-        """Return the probability that each candidate works.
+    Returns
+    -------
+    claims : numpy.ndarray
+        bool, shape (rows, rules): that the row works.
+    priors : numpy.ndarray
+        float64, shape (rules,).
+    """
+    numbers, weights = _numbers(choices)
+    ordered = np.sort(numbers, axis=0)
+    steps = (ordered[1:] != ordered[:-1]).T
+    column, row = np.nonzero(steps)
+    below = numbers[:, column] < ordered[row + 1, column]
+    each = (1 - NOTHING_FAILS - EVERYTHING_FAILS) * weights[column] / steps.sum(axis=1)[column]
+    all_work = np.ones((len(choices), 1), dtype=np.bool_)
+    claims = np.concatenate([all_work, ~all_work, below, ~below], axis=1)
+    constant = [NOTHING_FAILS, EVERYTHING_FAILS]
+    return claims, np.concatenate([constant, each * TOO_LARGE, each * (1 - TOO_LARGE)])
 
-        Parameters
-        ----------
-        choices : numpy.ndarray
-            float32, shape (n, columns), with the columns of `fit`.
 
-        Raises
-        ------
-        ContractError
-            Nothing was fitted yet, or the columns are others.
-        """
-        if self._booster is None:
-            raise ContractError("the validity model is not fitted; call fit first")
-        if choices.shape[1] != self._booster.num_features():
-            raise ContractError(
-                f"{choices.shape[1]} columns of choices, but {self._booster.num_features()} learnt"
-            )
-        if not len(choices):
-            return np.zeros(0, dtype=np.float32)
-        predicted: npt.NDArray[np.float32] = self._booster.inplace_predict(choices)
-        return predicted
+def _numbers(choices: Choices) -> tuple[Choices, npt.NDArray[np.float64]]:
+    """Return the choices that differ and the products of each two, and the weight of each."""
+    differing = choices[:, (choices != choices[:1]).any(axis=0)]
+    one, other = np.triu_indices(differing.shape[1], 1)
+    products = differing[:, one] * differing[:, other]
+    parts = [(differing, 1 - OF_PRODUCTS), (products, OF_PRODUCTS)]
+    weights = [np.full(part.shape[1], share / max(part.shape[1], 1)) for part, share in parts]
+    return np.concatenate([part for part, _ in parts], axis=1), np.concatenate(weights)

@@ -121,7 +121,7 @@ class EvolutionarySearch:
         self._population: list[Member] = []
         self._proposed: dict[str, Member] = {}
         self._misjudgement = Misjudgement()
-        self._risk = Risk(seed)
+        self._risk = Risk()
         self._measured: list[tuple[float, Point]] = []
         self._dataset = Dataset.empty(len(FEATURE_NAMES))
         self._group = group_of(workload.workload_id, target.target_id)

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cost_model.arrays import FloatMatrix
 from cost_model.dataset import UNTAUGHT
-from cost_model.validity import ValidityModel
+from cost_model.validity import chances_of_working
 from schedules.records import MeasureResult
 from tuner.search.sites import Point
 
@@ -16,31 +15,21 @@ class Risk:
     """Learns from the failures of a search where in the space they lie.
 
     A model of speed takes a failed trial for a slow one, and only sees what features show of it.
-    Here the decisions themselves are learnt from. As long as nothing has failed, nothing is done.
-
-    Parameters
-    ----------
-    seed : int
-        Of the model; equal trials and seeds tell the same.
+    Here the decisions themselves are learnt from, those of each design apart. As long as nothing
+    has failed, nothing is done.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._model = ValidityModel(seed=seed)
-        self._choices: list[list[float]] = []
-        self._works: list[bool] = []
-        self._columns = 0
+    def __init__(self) -> None:
+        self._tried: dict[int, list[list[float]]] = {}
+        self._works: dict[int, list[bool]] = {}
 
     def note(self, trials: Iterable[tuple[Point | None, MeasureResult]]) -> None:
         """Learn from trials; those that were lost without a fault of theirs do not count."""
         for point, result in trials:
             if point is None or (result.failure and result.failure.kind in UNTAUGHT):
                 continue
-            self._choices.append(_choices(point))
-            self._works.append(result.failure is None)
-        works = np.array(self._works, dtype=np.bool_)
-        if works.any() and not works.all():
-            self._columns = max(map(len, self._choices))
-            self._model.fit(self._matrix(self._choices), works)
+            self._tried.setdefault(point.design, []).append(point.numbers())
+            self._works.setdefault(point.design, []).append(result.failure is None)
 
     def chances(self, points: Sequence[Point | None]) -> npt.NDArray[np.float32]:
         """Return the probability that each point works.
@@ -52,19 +41,15 @@ class Risk:
             model judges alone.
         """
         chances = np.ones(len(points), dtype=np.float32)
-        own = [place for place, point in enumerate(points) if point is not None]
-        if self._model.is_fitted:
-            choices = [_choices(point) for point in points if point is not None]
-            chances[own] = self._model.predict(self._matrix(choices))
+        if all(map(all, self._works.values())):
+            return chances
+        places: dict[int, list[int]] = {}
+        for place, point in enumerate(points):
+            if point is not None:
+                places.setdefault(point.design, []).append(place)
+        for design, own in places.items():
+            asked = np.array([point.numbers() for point in map(points.__getitem__, own) if point])
+            tried = np.array(self._tried.get(design, []), dtype=np.float64)
+            works = np.array(self._works.get(design, []), dtype=np.bool_)
+            chances[own] = chances_of_working(tried.reshape(-1, asked.shape[1]), works, asked)
         return chances
-
-    def _matrix(self, choices: Sequence[Sequence[float]]) -> FloatMatrix:
-        """Return rows of as many columns as were learnt from; NaN where one is shorter."""
-        matrix = np.full((len(choices), self._columns), np.nan, dtype=np.float32)
-        for row, known in zip(matrix, choices, strict=True):
-            row[: len(known)] = known[: self._columns]
-        return matrix
-
-
-def _choices(point: Point) -> list[float]:
-    return [float(point.design), *point.numbers()]

@@ -29,7 +29,7 @@ def at(outer, inner, choice):
 
 def noted(result=FAILED):
     """What is known of a search in which a large inner factor has this result."""
-    risk = Risk(seed=1)
+    risk = Risk()
     risk.note(
         (at(2**outer, 2**inner, choice), result if inner > 3 else RAN)
         for outer in range(4)
