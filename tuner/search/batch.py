@@ -1,4 +1,4 @@
-"""Choosing a batch from a population: what to exploit, what to explore, and what is too alike."""
+"""Choosing from a population: what to exploit, what to explore, and what is too alike."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -23,6 +23,8 @@ APART = 2
 
 LIKELY = 0.75
 """What works with at least this probability is likely to work."""
+DOUBTED_SHARE = 0.25
+"""Of a population, at most this may be unlikely to; it has to be tried now and then."""
 
 
 class Scored(Protocol):
@@ -52,8 +54,8 @@ def choose(
 ) -> list[T]:
     """Choose up to `count` members, the most promising ones first.
 
-    What is unlikely to work comes after all else. Only ``random`` takes it as often as it is
-    believed to work: where nobody looks, a wrong belief stays.
+    What is unlikely to work comes after all else. Only ``random`` takes it now and then, the less
+    likely it is the more seldom: where nobody looks, a wrong belief stays.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def choose(
     scores = np.array([member.score for member in population])
     noise = random.normal(0.0, NOISE, len(scores)) * (scores.std() if len(scores) else 0.0)
     unlikely = chances < LIKELY
-    doubted = random.random(len(scores)) > chances
+    doubted = random.random(len(scores)) > chances**2
     greedy: list[int] = np.argsort(-scores, kind="stable").tolist()
     near_best = [distance(member.point, incumbent) == 1 for member in population]
     queues: dict[str, list[int]] = {
@@ -90,6 +92,25 @@ def choose(
             point = population[chosen[-1]].point
             near |= [distance(member.point, point) < APART for member in population]
     return [population[place] for place in chosen]
+
+
+def keep(population: Sequence[T], count: int, *, chances: npt.NDArray[np.float32]) -> list[T]:
+    """Keep up to `count` members, what is likely to work first and the most promising first.
+
+    Otherwise what fails, but is believed fast, would drive all else out.
+
+    Parameters
+    ----------
+    population : sequence
+        Each with a score.
+    chances : numpy.ndarray
+        float32, shape (len(population),): the probability that each member works.
+    """
+    ranked = sorted(range(len(population)), key=lambda place: -population[place].score)
+    likely = [population[place] for place in ranked if chances[place] >= LIKELY]
+    doubted = [population[place] for place in ranked if chances[place] < LIKELY]
+    room = max(count - len(likely), int(DOUBTED_SHARE * count))
+    return [*likely[: count - min(room, len(doubted))], *doubted[:room]]
 
 
 def distance(one: Point | None, other: Point | None) -> float:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cost_model.arrays import FloatMatrix, ScoreVector
 from cost_model.dataset import Dataset, group_of
@@ -19,7 +20,7 @@ from schedules.ir import module_of
 from schedules.records import DEFAULT_TRACE, Candidate, MeasureResult, trace_id
 from schedules.target import Target
 from schedules.workload import Workload
-from tuner.search.batch import choose
+from tuner.search.batch import choose, keep
 from tuner.search.gain import Misjudgement, expected_gain
 from tuner.search.points import Applied, Space, code_of
 from tuner.search.protocol import Trial
@@ -144,7 +145,7 @@ class EvolutionarySearch:
             self._population,
             count,
             incumbent=incumbent,
-            chances=self._risk.chances([member.point for member in self._population]),
+            chances=self._chances(),
             random=self._random,
         )
         taken = {member.code for member in chosen}
@@ -165,9 +166,13 @@ class EvolutionarySearch:
         self._add(points, count - len(self._population), attempts=PATIENCE)
 
     def _breed(self, count: int) -> None:
+        """Add offspring, and keep the most promising of what is likely to work."""
         self._add(self._offspring(), count, attempts=ATTEMPTS * count)
-        self._population.sort(key=lambda member: -member.score)
-        del self._population[POPULATION:]
+        self._population = keep(self._population, POPULATION, chances=self._chances())
+
+    def _chances(self) -> npt.NDArray[np.float32]:
+        """Return how likely each of the population is to work."""
+        return self._risk.chances([member.point for member in self._population])
 
     def _offspring(self) -> Iterator[Point]:
         """Yield points to try, without end."""

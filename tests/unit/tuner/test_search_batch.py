@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tuner.search.batch import choose, distance
+from tuner.search.batch import choose, distance, keep
 from tuner.search.sites import Point
 
 
@@ -81,6 +81,21 @@ def test_what_is_unlikely_to_work_is_only_taken_at_random():
 def test_where_nothing_is_likely_to_work_scores_decide():
     chosen = chosen_of(population(64), 8, chances=[0.1] * 64)
     assert chosen[0].score == 63
+
+
+@pytest.mark.parametrize(
+    ("failing", "likely", "doubted"),
+    [(0, 16, 0), (2, 14, 2), (40, 12, 4), (60, 4, 12), (64, 0, 16)],
+)
+def test_what_is_kept_is_mostly_likely_to_work_however_fast_the_rest_may_be(
+    failing, likely, doubted
+):
+    members = population(64)
+    fails = [member.score >= 64 - failing for member in members]
+    kept = keep(members, 16, chances=np.where(fails, 0.1, 1.0).astype(np.float32))
+    scores = [member.score for member in kept]
+    assert scores[:likely] == [63.0 - failing - place for place in range(likely)]
+    assert scores[likely:] == [63.0 - place for place in range(doubted)]
 
 
 @pytest.mark.parametrize(
