@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from tuner.client import wire
 from tuner.search.pool import search_pool
@@ -13,6 +13,27 @@ from tuner.search.step import StepRequest, propose
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class StepPool(Protocol):
+    """Runs search steps somewhere else. Thread-safe."""
+
+    def submit(self, request: StepRequest) -> Future[tuple[wire.CandidateWire, ...]]:
+        """Start a step and return at once.
+
+        The future fails with `BrokenProcessPool`, or is cancelled, where the step was lost with
+        whatever ran it; it may be submitted again. Any other error is the step's own.
+
+        Raises
+        ------
+        UnavailableError
+            Nothing is there now that could run it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what runs steps; those that run are lost. Idempotent."""
+        ...
 
 
 class SearchPool:

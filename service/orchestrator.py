@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from schedules.errors import ConflictError, TunesmithError, UnavailableError
 from schedules.records import Candidate, Purpose, TuningRecord
 from schedules.workload import Workload
-from service.compute import SearchPool
+from service.compute import StepPool
 from service.db.model_values import ModelFile
 from service.db.store import Store
 from service.db.values import Claim, Job, JobPhase
@@ -70,7 +70,7 @@ class Orchestrator:
         Holds jobs, batches and records.
     events : Events
         Wakes this loop, and workers that wait for batches.
-    pool : SearchPool
+    pool : StepPool
         Runs search steps; closed by `stop`.
     processes : int
         How many search steps the pool runs at once.
@@ -89,7 +89,7 @@ class Orchestrator:
         *,
         store: Store,
         events: Events,
-        pool: SearchPool,
+        pool: StepPool,
         processes: int = 1,
         quiet: bool = True,
         owner: str | None = None,
@@ -128,7 +128,7 @@ class Orchestrator:
                 try:
                     more = self.tick()
                 except UnavailableError as error:
-                    logger.warning("the database does not answer: %s", error)
+                    logger.warning("jobs have to wait: %s", error)
                 except Exception:
                     logger.exception("an orchestrator tick failed; trying again")
                 self._stopping.wait(min(time.monotonic() - started, PAUSE_SECS))

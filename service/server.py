@@ -98,22 +98,26 @@ def _orchestrator(
     settings: Settings, store: Store, events: Events, *, with_worker: bool
 ) -> Background:
     # It brings the search's packages, which a process that only answers requests does without.
+    from service.cluster import ClusterPool
     from service.compute import SearchPool
     from service.learner import Learner
     from service.orchestrator import Orchestrator
 
-    processes, busy = settings.search_processes, settings.search_while_measuring
+    processes, cluster = settings.search_processes, settings.dask_scheduler
+    busy = settings.search_while_measuring
     if busy is None:
         busy = not (with_worker or settings.is_embedded)
+    # What a cluster searches disturbs nothing here; what the learner does before it trains would.
+    apart = bool(cluster) and settings.search_while_measuring is None
     # The file lock keeps every other process out.
     owner = "embedded" if settings.is_embedded else None
     sink = None if settings.mlflow_uri is None else MlflowSink(store, settings.mlflow_uri)
     orchestrator = Orchestrator(
         store=store,
         events=events,
-        pool=SearchPool(processes=processes),
+        pool=ClusterPool(cluster) if cluster else SearchPool(processes=processes),
         processes=processes,
-        quiet=not busy,
+        quiet=not (busy or apart),
         owner=owner,
         on_end=None if sink is None else sink.job_ended,
     )
@@ -122,7 +126,7 @@ def _orchestrator(
         pool=SearchPool(processes=1),
         quiet=not busy,
         automatic=settings.learn,
-        scheduler=settings.dask_scheduler or None,
+        scheduler=cluster or None,
         owner=owner,
     )
     # The sink first: those that use it end before it.

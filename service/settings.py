@@ -76,13 +76,14 @@ class Settings(BaseSettings):
         description="Seconds between looks at the database for what no notification told of.",
     )
     search_processes: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=1, description="How many searches may run at once on this machine."
+        default=1,
+        description="How many searches may run at once, on this machine or on the Dask cluster.",
     )
     search_while_measuring: bool | None = Field(
         default=None,
         description="Search for some jobs while others are measured. Otherwise jobs take turns, so "
-        "that nothing disturbs what is timed on this machine. Default: only with PostgreSQL and "
-        "without a worker of the server's own.",
+        "that nothing disturbs what is timed on this machine. Default: only on a Dask cluster, or "
+        "with PostgreSQL and without a worker of the server's own.",
     )
     learn: bool = Field(
         default=True,
@@ -91,8 +92,8 @@ class Settings(BaseSettings):
     )
     dask_scheduler: str = Field(
         default="",
-        description="Address of a Dask cluster that trains the cost model, as in "
-        "tcp://HOST:8786; empty means a process of this server.",
+        description="Address of a Dask cluster that searches and trains the cost model, as in "
+        "tcp://HOST:8786; empty means processes of this server.",
     )
     check_secs: Annotated[float, Field(ge=1, le=7 * 86400)] = Field(
         default=3600.0, description="Seconds between runs of the reference kernel on a worker."

@@ -14,7 +14,7 @@ from schedules.records import (
     Purpose,
     Verification,
 )
-from service.compute import SearchPool
+from service.compute import StepPool
 from service.db.store import Store
 from service.db.values import Job, JobSpec, Lease
 from service.events import Events
@@ -28,7 +28,7 @@ CHECKED = Verification(reference="numpy", tolerance=1e-5, error=0.0, passed=True
 TTL_SECS = 30.0
 
 
-class ScriptedPool(SearchPool):
+class ScriptedPool(StepPool):
     """Proposes numbered candidates until it has proposed so many."""
 
     def __init__(self, space_size: int = 1000) -> None:
@@ -57,9 +57,9 @@ class ScriptedPool(SearchPool):
 class Bench:
     """One orchestrator, one worker, one database; time passes by calling `step`."""
 
-    def __init__(self, store: Store, pool: ScriptedPool) -> None:
+    def __init__(self, store: Store, pool: StepPool) -> None:
         self.store = store
-        self.pool = pool
+        self.pool: Any = pool
         self.orchestrator = self.new_orchestrator()
         self.worker = store.register_worker("worker", TARGET, Environment())
 
