@@ -12,6 +12,13 @@ from schedules.errors import UnavailableError
 _ROWS_PER_PART = 65_536
 
 
+def dask_missing(what: str, error: ImportError) -> UnavailableError:
+    """Return the error of something that needs Dask where it is not installed."""
+    return UnavailableError(
+        f"{what} on a cluster needs Dask ({error}); install it with: pip install 'tunesmith[dask]'"
+    )
+
+
 def on_cluster(scheduler: str) -> Grower:
     """Return a `Grower` that grows trees on the workers of a Dask cluster.
 
@@ -33,10 +40,7 @@ def on_cluster(scheduler: str) -> Grower:
         from distributed import Client
         from xgboost import dask as xgboost_dask
     except ImportError as error:
-        raise UnavailableError(
-            f"training on a cluster needs Dask ({error}); install it with: "
-            "pip install 'tunesmith[dask]'"
-        ) from None
+        raise dask_missing("training", error) from None
 
     def grow(lesson: Lesson, parameters: Mapping[str, object]) -> dict[str, bytes]:
         columns = varying_columns(lesson.features)

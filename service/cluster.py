@@ -7,15 +7,14 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+from cost_model.distributed import dask_missing
 from schedules.errors import UnavailableError
-from tuner.client import wire
+from service.compute import Proposed
 from tuner.search.step import StepRequest, propose
 
 CONNECT_SECS = 5.0
 REMEMBERED = 4096
 """Of so many searches is known which worker has them; a worker itself keeps fewer."""
-
-Proposed = tuple[wire.CandidateWire, ...]
 
 _alone = threading.Lock()
 
@@ -46,10 +45,7 @@ class ClusterPool:
         try:
             import distributed
         except ImportError as error:
-            raise UnavailableError(
-                f"searching on a cluster needs Dask ({error}); install it with: "
-                "pip install 'tunesmith[dask]'"
-            ) from None
+            raise dask_missing("searching", error) from None
         self._connect = distributed.Client
         self._scheduler = scheduler
         self._lock = threading.Lock()

@@ -11,6 +11,9 @@ from tuner.client import wire
 from tuner.search.pool import search_pool
 from tuner.search.step import StepRequest, propose
 
+Proposed = tuple[wire.CandidateWire, ...]
+"""What a search step comes to."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -18,7 +21,7 @@ T = TypeVar("T")
 class StepPool(Protocol):
     """Runs search steps somewhere else. Thread-safe."""
 
-    def submit(self, request: StepRequest) -> Future[tuple[wire.CandidateWire, ...]]:
+    def submit(self, request: StepRequest) -> Future[Proposed]:
         """Start a step and return at once.
 
         The future fails with `BrokenProcessPool`, or is cancelled, where the step was lost with
@@ -55,7 +58,7 @@ class SearchPool:
         self._lock = threading.Lock()
         self._executor: Executor | None = None
 
-    def submit(self, request: StepRequest) -> Future[tuple[wire.CandidateWire, ...]]:
+    def submit(self, request: StepRequest) -> Future[Proposed]:
         """Start a step."""
         return self.run(propose, request)
 

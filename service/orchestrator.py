@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from schedules.errors import ConflictError, TunesmithError, UnavailableError
 from schedules.records import Candidate, Purpose, TuningRecord
 from schedules.workload import Workload
-from service.compute import StepPool
+from service.compute import Proposed, StepPool
 from service.db.model_values import ModelFile
 from service.db.store import Store
 from service.db.values import Claim, Job, JobPhase
 from service.events import Events
 from tuner import logs
-from tuner.client import convert, wire
+from tuner.client import convert
 from tuner.learning.neighbours import find_neighbours
 from tuner.publish import choose_best, select_finalists
 from tuner.search.gain import worth_of_another_batch
@@ -57,7 +57,7 @@ class _Step:
 
     claim: Claim
     trials: tuple[TuningRecord, ...]
-    future: Future[tuple[wire.CandidateWire, ...]]
+    future: Future[Proposed]
     attempts: int = 1
 
 
@@ -232,9 +232,7 @@ class Orchestrator:
         )
         return True
 
-    def _search(
-        self, claim: Claim, trials: Sequence[TuningRecord]
-    ) -> Future[tuple[wire.CandidateWire, ...]]:
+    def _search(self, claim: Claim, trials: Sequence[TuningRecord]) -> Future[Proposed]:
         future = self._pool.submit(self._request(claim, trials))
         # The loop sleeps until something happens; this is something.
         future.add_done_callback(lambda _: self._events.job_changed(claim.job.job_id))

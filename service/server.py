@@ -104,11 +104,11 @@ def _orchestrator(
     from service.orchestrator import Orchestrator
 
     processes, cluster = settings.search_processes, settings.dask_scheduler
-    busy = settings.search_while_measuring
-    if busy is None:
-        busy = not (with_worker or settings.is_embedded)
+    quiet = with_worker or settings.is_embedded
     # What a cluster searches disturbs nothing here; what the learner does before it trains would.
-    apart = bool(cluster) and settings.search_while_measuring is None
+    quiet_search = quiet and not cluster
+    if settings.search_while_measuring is not None:
+        quiet = quiet_search = not settings.search_while_measuring
     # The file lock keeps every other process out.
     owner = "embedded" if settings.is_embedded else None
     sink = None if settings.mlflow_uri is None else MlflowSink(store, settings.mlflow_uri)
@@ -117,14 +117,14 @@ def _orchestrator(
         events=events,
         pool=ClusterPool(cluster) if cluster else SearchPool(processes=processes),
         processes=processes,
-        quiet=not (busy or apart),
+        quiet=quiet_search,
         owner=owner,
         on_end=None if sink is None else sink.job_ended,
     )
     learner = Learner(
         store=store,
         pool=SearchPool(processes=1),
-        quiet=not busy,
+        quiet=quiet,
         automatic=settings.learn,
         scheduler=cluster or None,
         owner=owner,

@@ -114,6 +114,7 @@ def test_a_job_waits_for_its_cluster_and_ends(tmp_path: Path) -> None:
         with pytest.raises(UnavailableError, match="does not answer"):
             _drive(bench, clock, lambda: False)
         assert store.job(job.job_id).state is JobState.RUNNING
+        clock.advance(OWNER_TTL_SECS)
         dask.start_scheduler()
         dask.start_worker()
         _drive(bench, clock, lambda: not store.job(job.job_id).state.active, patient=True)

@@ -20,16 +20,17 @@ class Risk:
     """
 
     def __init__(self) -> None:
-        self._tried: dict[int, list[list[float]]] = {}
-        self._works: dict[int, list[bool]] = {}
+        self._tried: dict[int, list[tuple[list[float], bool]]] = {}
+        self._has_failed = False
 
     def note(self, trials: Iterable[tuple[Point | None, MeasureResult]]) -> None:
         """Learn from trials; those that were lost without a fault of theirs do not count."""
         for point, result in trials:
             if point is None or (result.failure and result.failure.kind in UNTAUGHT):
                 continue
-            self._tried.setdefault(point.design, []).append(point.numbers())
-            self._works.setdefault(point.design, []).append(result.failure is None)
+            works = result.failure is None
+            self._tried.setdefault(point.design, []).append((point.numbers(), works))
+            self._has_failed |= not works
 
     def chances(self, points: Sequence[Point | None]) -> npt.NDArray[np.float32]:
         """Return the probability that each point works.
@@ -41,15 +42,18 @@ class Risk:
             model judges alone.
         """
         chances = np.ones(len(points), dtype=np.float32)
-        if all(map(all, self._works.values())):
+        if not self._has_failed:
             return chances
-        places: dict[int, list[int]] = {}
+        asked: dict[int, dict[int, list[float]]] = {}
         for place, point in enumerate(points):
             if point is not None:
-                places.setdefault(point.design, []).append(place)
-        for design, own in places.items():
-            asked = np.array([point.numbers() for point in map(points.__getitem__, own) if point])
-            tried = np.array(self._tried.get(design, []), dtype=np.float64)
-            works = np.array(self._works.get(design, []), dtype=np.bool_)
-            chances[own] = chances_of_working(tried.reshape(-1, asked.shape[1]), works, asked)
+                asked.setdefault(point.design, {})[place] = point.numbers()
+        for design, numbers in asked.items():
+            choices = np.array(list(numbers.values()))
+            tried = self._tried.get(design, [])
+            chances[list(numbers)] = chances_of_working(
+                np.array([row for row, _ in tried]).reshape(-1, choices.shape[1]),
+                np.array([works for _, works in tried], dtype=np.bool_),
+                choices,
+            )
         return chances
