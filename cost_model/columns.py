@@ -8,7 +8,7 @@ from cost_model.footprint import ANALYSIS_COLUMNS
 from cost_model.launch import LAUNCH_COLUMNS
 from cost_model.loop_nest import LOOP_COLUMNS
 
-FEATURE_VERSION = 4
+FEATURE_VERSION = 5
 """Raised whenever a column's meaning changes; models of another version are not loaded."""
 
 _ARITHMETIC = (

@@ -54,6 +54,7 @@ _AXES = (Axis.LAST, Axis.OTHER, Axis.REDUCE)
 
 LOOP_COLUMNS: tuple[str, ...] = (
     *(f"tile{depth}.{axis}" for depth in range(1, TILES + 1) for axis in _AXES),
+    *(f"chunk.{axis}" for axis in _AXES),
     *("parallel", "parallel_per_core", "core_utilisation", "vector_length", "unrolled"),
 )
 """Names of what `summarise` returns."""
@@ -78,6 +79,8 @@ def summarise(loops: Sequence[Loop], cores: int) -> list[float]:
 
         ``tile<d>.<axis>``
             log2 of the iterations over such axes in the `d` innermost loops together.
+        ``chunk.<axis>``
+            The same in one parallel iteration: which axes are divided among the cores.
         ``parallel``, ``parallel_per_core``
             log2 of the iterations of parallel loops, and of these for each core.
         ``core_utilisation``
@@ -91,6 +94,7 @@ def summarise(loops: Sequence[Loop], cores: int) -> list[float]:
     chunks = prod(loop.extent for loop in inside_out if loop.parallel)
     return [
         *_tiles(serial),
+        *_chunk(serial),
         log2(chunks),
         log2(chunks / cores),
         core_utilisation(chunks, cores),
@@ -112,3 +116,7 @@ def _tiles(serial: Sequence[Loop]) -> list[float]:
             sizes[serial[depth].axis] += log2(serial[depth].extent)
         values.extend(sizes.values())
     return values
+
+
+def _chunk(serial: Sequence[Loop]) -> list[float]:
+    return [log2(prod(loop.extent for loop in serial if loop.axis is axis)) for axis in _AXES]

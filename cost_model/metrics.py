@@ -26,6 +26,8 @@ def pairwise_accuracy(
     latency_secs: SecondsVector,
     groups: GroupVector,
     censored: npt.NDArray[np.bool_] | None = None,
+    *,
+    least_factor: float = 1.0,
 ) -> float | None:
     """Return the share of candidate pairs that are ordered rightly, from 0 to 1; 0.5 is chance.
 
@@ -42,6 +44,9 @@ def pairwise_accuracy(
     censored : numpy.ndarray or None
         bool, shape (n,), which latencies are only lower bounds; none of them by default. A pair
         counts where it is known which of the two is faster.
+    least_factor : float
+        Only pairs count of which one is known to be more than so many times as fast as the other,
+        at least 1: what is nearer than two measurements of one candidate has no right order.
 
     Source: M. G. Kendall, "A New Measure of Rank Correlation", Biometrika 30, 1938; it is
     ``(1 + tau) / 2`` where nothing is tied. With censored ones it is the index of concordance of
@@ -49,7 +54,9 @@ def pairwise_accuracy(
     """
     bounds = np.zeros(len(scores), dtype=np.bool_) if censored is None else censored
     values = [
-        _pairwise_accuracy(scores[members].astype(np.float64), latencies, bounds[members])
+        _pairwise_accuracy(
+            scores[members].astype(np.float64), latencies, bounds[members], least_factor
+        )
         for members, latencies in _groups(scores, latency_secs, groups)
     ]
     return _mean(values)
@@ -155,14 +162,18 @@ def _groups(
 
 
 def _pairwise_accuracy(
-    scores: _Vector, latencies: _Vector, censored: npt.NDArray[np.bool_]
+    scores: _Vector,
+    latencies: _Vector,
+    censored: npt.NDArray[np.bool_],
+    least_factor: float,
 ) -> float | None:
     first, second = np.triu_indices(len(scores), k=1)
     faster = np.sign(_difference(latencies[second], latencies[first]))
     winner = np.where(faster > 0, first, second)
     loser = np.where(faster > 0, second, first)
     # What is only known to be slower than its bound may be slower than the other, too.
-    comparable = (faster != 0) & (~censored[winner] | np.isinf(latencies[loser]))
+    known = (faster != 0) & (~censored[winner] | np.isinf(latencies[loser]))
+    comparable = known & (latencies[loser] > least_factor * latencies[winner])
     if not comparable.any():
         return None
     preferred = np.sign(scores[first] - scores[second])

@@ -31,6 +31,7 @@ SPEED_ROWS = 10_000
 HELD_OUT = 0.25
 BASES = 4
 AGAIN = 24
+APART = 1.1
 BOUND = FEATURE_NAMES.index("analysis.bound")
 
 Mask = npt.NDArray[np.bool_]
@@ -48,7 +49,8 @@ several shapes, in {dtypes}), measured by this project's tuner on this machine:
   Ours is a base of other workloads ({bases} bases, each without a part of them) with the residual
   of the task on top; TVM's learns from all workloads together.
 - **Pairs**: the share of pairs of one workload that are ordered rightly, among those of which it is
-  known which is faster; means over workloads and seeds. **Top k**: the fastest of a workload over
+  known which is faster; means over workloads and seeds. **Apart**: the same among pairs of which
+  one is more than {apart} times as fast as the other. **Top k**: the fastest of a workload over
   the fastest of the k that are scored highest, where a bound counts as the time.
 - **TVM**: `XGBModel` of MetaSchedule with its own settings, trained on the same trials with its own
   features of them, where a bound counts as the time. **Roofline**: ordered by the analytical bound
@@ -193,6 +195,7 @@ def judge(scores: Scores, test: Dataset) -> dict[str, float | None]:
     judged = (scores, test.latency_secs, test.groups)
     return {
         "pairwise": pairwise_accuracy(*judged, test.censored),
+        "apart": pairwise_accuracy(*judged, test.censored, least_factor=APART),
         **{f"top{k}": top_k_recall(*judged, k) for k in (1, 5, 16)},
     }
 
@@ -242,11 +245,11 @@ def report(
         return float(mean(part["judged"][side][metric] for part in parts))
 
     dataset = data.dataset
-    metrics = ("pairwise", "top1", "top5", "top16")
+    metrics = ("pairwise", "apart", "top1", "top5", "top16")
     tables = [
         Table(
             title=title,
-            columns=["ordered by", "pairs", "top 1", "top 5", "top 16"],
+            columns=["ordered by", "pairs", "apart", "top 1", "top 5", "top 16"],
             rows=[[side, *(of(parts, side, name) for name in metrics)] for side in sides],
         )
         for title, parts, sides in (
@@ -287,6 +290,7 @@ def report(
             repeated="all different" if enough else "the corpus, repeated",
             turns=scale.turns,
             again=scale.again,
+            apart=APART,
         ),
         tables=tables,
         keys={
@@ -294,6 +298,8 @@ def report(
             "pairwise_of_true_order": (1 + sqrt(max(0.0, 2 * alike - 1))) / 2,
             "pairwise_within": of(within, "ours", "pairwise"),
             "pairwise_heldout_shape": of(shapes, "ours", "pairwise"),
+            "pairwise_apart_within": of(within, "ours", "apart"),
+            "pairwise_apart_heldout_shape": of(shapes, "ours", "apart"),
             "top1_heldout_shape": of(shapes, "ours", "top1"),
             "top5_heldout_shape": of(shapes, "ours", "top5"),
             "pairwise_heldout_operator": of(operators, "ours", "pairwise"),
@@ -326,11 +332,12 @@ def _task_table(shapes: Sequence[dict[str, Any]], again: dict[str, float | None]
 
     return Table(
         title="Each workload, when it is held out",
-        columns=["workload", "pairs", "measured again", "top 1", "top 5"],
+        columns=["workload", "pairs", "apart", "measured again", "top 1", "top 5"],
         rows=[
             [
                 name,
                 average(judgements, "pairwise"),
+                average(judgements, "apart"),
                 again.get(name) or "-",
                 *(average(judgements, metric) for metric in ("top1", "top5")),
             ]

@@ -65,6 +65,16 @@ def test_parallel_loops_are_not_part_of_a_tile() -> None:
     assert columns["parallel"] == 4
 
 
+def test_a_chunk_says_which_axes_the_cores_divide() -> None:
+    by_rows = described(other(2, parallel=True), last(2), other(7), reduce(64), last(32))
+    by_columns = described(last(2, parallel=True), other(2), other(7), reduce(64), last(32))
+
+    assert [by_rows[f"chunk.{axis}"] for axis in ("last", "reduce")] == [6, 6]
+    assert by_rows["chunk.other"] == pytest.approx(math.log2(7))
+    assert by_columns["chunk.last"] == 5
+    assert by_columns["chunk.other"] == pytest.approx(math.log2(14))
+
+
 def test_no_loops_are_described_too() -> None:
     columns = described(cores=1)
 

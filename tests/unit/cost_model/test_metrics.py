@@ -49,6 +49,14 @@ def test_only_pairs_of_one_group_are_compared_and_groups_count_the_same() -> Non
     assert pairwise_accuracy(*judged) == pytest.approx(0.5)
 
 
+def test_pairs_that_are_nearer_than_a_factor_can_be_left_out() -> None:
+    scores, latency_secs, groups = vectors([2, 3, 1, 0], [1.0, 1.05, 2.0, NAN])
+
+    assert pairwise_accuracy(scores, latency_secs, groups) == pytest.approx(5 / 6)
+    assert pairwise_accuracy(scores, latency_secs, groups, least_factor=1.1) == 1.0
+    assert pairwise_accuracy(scores[:2], latency_secs[:2], groups[:2], least_factor=1.1) is None
+
+
 def test_groups_in_which_a_metric_is_undefined_are_left_out() -> None:
     judged = vectors([2, 1, 5, 6], [1.0, 2.0, NAN, NAN], [1, 1, 2, 2])
 
