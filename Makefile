@@ -84,7 +84,7 @@ lock: $(STAMP) ## pin what pyproject.toml needs (UPGRADE=1: the newest of everyt
 	$(PIP_COMPILE) $(if $(UPGRADE),--upgrade) --extra server --extra dask --extra dev \
 	    -o requirements.lock pyproject.toml
 	cp requirements.lock requirements-server.lock
-	$(PIP_COMPILE) --extra server -o requirements-server.lock pyproject.toml
+	$(PIP_COMPILE) --extra server --extra dask -o requirements-server.lock pyproject.toml
 	cp requirements.lock requirements-worker.lock
 	$(PIP_COMPILE) -o requirements-worker.lock pyproject.toml
 

@@ -128,9 +128,15 @@ class Features(Repository):
 
     @reading
     def learnt_trials(self, session: Session) -> int:
-        """Return how many trials the newest version learnt from, 0 where there is none."""
+        """Return how many trials the newest version of these features learnt from.
+
+        It is 0 where there is none: after features have changed all is to be learnt anew.
+        """
         row = session.scalars(
-            select(ModelVersionRow).order_by(ModelVersionRow.created_at.desc()).limit(1)
+            select(ModelVersionRow)
+            .where(ModelVersionRow.feature_version == FEATURE_VERSION)
+            .order_by(ModelVersionRow.created_at.desc())
+            .limit(1)
         ).one_or_none()
         return 0 if row is None else int(row.trained_on["rows"])
 

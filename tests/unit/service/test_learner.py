@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cost_model.columns import FEATURE_VERSION
+from cost_model.versions import ModelVersion, TrainedOn
 from schedules.errors import UnavailableError
 from service.compute import SearchPool
 from service.db.migrate import upgrade
@@ -99,6 +102,29 @@ def test_what_is_new_is_learnt_and_promoted_without_being_asked_for(store: Store
     for again in (learner, Learner(store=store, pool=pool)):
         again.tick()
     assert pool.ran[4:] == []
+
+
+def test_all_is_learnt_anew_after_features_have_changed(store: Store) -> None:
+    teach(store, *SHAPES)
+    before = ModelVersion(
+        version="before",
+        created_at=datetime.now(UTC),
+        parent=None,
+        feature_version=FEATURE_VERSION - 1,
+        code_version="0.0.1",
+        trained_on=TrainedOn(query={}, digest="d", rows=96, failed=0, censored=0, groups=3),
+        metrics={},
+    )
+    store.add_model_version(before, content=b"of other features", judge=b"of other features")
+    store.promote_model(before.version)
+    pool = Here()
+    learner = Learner(store=store, pool=pool)
+
+    while learner.tick():
+        pass
+
+    assert pool.ran == ["featurise"] * 3 + ["train"]
+    assert store.promoted_model() not in (None, before.version)
 
 
 def test_jobs_come_first_on_a_machine_that_measures(store: Store) -> None:
