@@ -94,7 +94,7 @@ def summarise(loops: Sequence[Loop], cores: int) -> list[float]:
     chunks = prod(loop.extent for loop in inside_out if loop.parallel)
     return [
         *_tiles(serial),
-        *_chunk(serial),
+        *(log2(prod(loop.extent for loop in serial if loop.axis is axis)) for axis in _AXES),
         log2(chunks),
         log2(chunks / cores),
         core_utilisation(chunks, cores),
@@ -116,7 +116,3 @@ def _tiles(serial: Sequence[Loop]) -> list[float]:
             sizes[serial[depth].axis] += log2(serial[depth].extent)
         values.extend(sizes.values())
     return values
-
-
-def _chunk(serial: Sequence[Loop]) -> list[float]:
-    return [log2(prod(loop.extent for loop in serial if loop.axis is axis)) for axis in _AXES]

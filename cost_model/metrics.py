@@ -168,11 +168,11 @@ def _pairwise_accuracy(
     least_factor: float,
 ) -> float | None:
     first, second = np.triu_indices(len(scores), k=1)
-    faster = np.sign(_difference(latencies[second], latencies[first]))
+    faster = _difference(latencies[second], latencies[first])
     winner = np.where(faster > 0, first, second)
     loser = np.where(faster > 0, second, first)
     # What is only known to be slower than its bound may be slower than the other, too.
-    known = (faster != 0) & (~censored[winner] | np.isinf(latencies[loser]))
+    known = ~censored[winner] | np.isinf(latencies[loser])
     comparable = known & (latencies[loser] > least_factor * latencies[winner])
     if not comparable.any():
         return None

@@ -1,6 +1,7 @@
-"""What processes use, and limits of this one as faults."""
+"""What processes use and may listen on, and limits of this one as faults."""
 
 import resource
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,3 +23,11 @@ def cpu_secs(pid: int) -> float:
     own_nanosecs = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
     children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
     return own_nanosecs * 1e-9 + sum(cpu_secs(child) for child in children)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

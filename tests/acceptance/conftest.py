@@ -5,7 +5,6 @@ One at a time: a machine's workers exclude each other, so each module ends its s
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import httpx
 import pytest
 
 import tuner
+from tests.processes import free_port
 
 START_SECS = 60.0
 
@@ -36,9 +36,7 @@ class ServerProcess:
         self._directory = directory
         self._options = options
         self._log = directory / "server.log"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://127.0.0.1:{self._port}"
 

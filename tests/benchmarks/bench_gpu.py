@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import httpx
 
 from tests.benchmarks.gpu.cases import Case, cases
 from tests.benchmarks.report import Checkpoint, Table, publish
+from tests.processes import free_port
 from tuner.client.sdk import Client
 
 TRIALS, QUICK_TRIALS = 96, 16
@@ -219,9 +219,7 @@ def _rivals(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 @contextmanager
 def _service(device: str) -> Iterator[Client]:
     """A server and a worker of their own, both ended afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunesmith-gpu-")))

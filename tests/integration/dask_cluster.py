@@ -12,6 +12,7 @@ from typing import Any, Self
 import pytest
 
 from service.cluster import ClusterPool
+from tests.processes import free_port
 
 START_SECS = 30.0
 
@@ -26,9 +27,7 @@ class DaskCluster:
     """
 
     def __init__(self, *, workers: int) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         self.address = f"tcp://127.0.0.1:{self._port}"
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes]] = []

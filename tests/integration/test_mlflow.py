@@ -16,6 +16,7 @@ from tests.benchmarks.service import rivals
 from tests.contracts.store_values import best, failed
 from tests.contracts.test_store_models import version as model_version
 from tests.integration.api_server import OWNER, Server, live_server
+from tests.processes import free_port
 from tuner.client import convert
 
 START_SECS = 90.0
@@ -86,9 +87,7 @@ def test_jobs_beyond_what_may_wait_are_left_out(
 @pytest.fixture
 def mlflow(tmp_path: Path) -> Iterator[str]:
     """A real tracking server that passes artefacts on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [

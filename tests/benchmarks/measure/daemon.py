@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from tests.processes import free_port
 from tuner.measure.local import LocalMeasurer
 
 START_SECS = 60.0
@@ -59,9 +59,7 @@ def _spread(run_secs: list[float]) -> float:
 @contextmanager
 def _service() -> Iterator[None]:
     """Run a server with a worker on this machine, until the worker waits for work."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         command = ["serve", "--with-worker", "--port", str(port), "--data-dir", directory]
         process = subprocess.Popen(

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from tests.benchmarks.report import ROOT
 from tests.benchmarks.service import site
 from tests.benchmarks.service.client import Connection
 from tests.benchmarks.service.lookups import Load
+from tests.processes import free_port
 
 PINNED = ("mlflow==3.17.2", "optuna==5.0.0", "psycopg[binary]==3.3.9")
 """Also the `bench` extra of pyproject.toml; kept out of the project's locks, as they are heavy."""
@@ -101,9 +101,7 @@ def _database(server_url: str, name: str) -> str:
 
 @contextmanager
 def _mlflow_server(url: str) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="bench-mlflow-") as folder:
         log = (Path(folder) / "log").open("w")
         process = subprocess.Popen(

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from cost_model.columns import FEATURE_VERSION
-from cost_model.versions import ModelVersion, TrainedOn
 from schedules.errors import UnavailableError
 from service.compute import SearchPool
 from service.db.migrate import upgrade
@@ -20,6 +19,7 @@ from service.db.model_values import OrderKind, OrderState
 from service.db.store import Store
 from service.db.values import JobSpec
 from service.learner import Learner, _StoppedError
+from tests.contracts.test_store_models import version
 from tests.lessons import TARGET, matmul, teach
 
 SHAPES = (matmul(32, 32, 32), matmul(64, 32, 32), matmul(32, 64, 48))
@@ -106,14 +106,11 @@ def test_what_is_new_is_learnt_and_promoted_without_being_asked_for(store: Store
 
 def test_all_is_learnt_anew_after_features_have_changed(store: Store) -> None:
     teach(store, *SHAPES)
-    before = ModelVersion(
-        version="before",
-        created_at=datetime.now(UTC),
-        parent=None,
+    before = version("before")
+    before = replace(
+        before,
         feature_version=FEATURE_VERSION - 1,
-        code_version="0.0.1",
-        trained_on=TrainedOn(query={}, digest="d", rows=96, failed=0, censored=0, groups=3),
-        metrics={},
+        trained_on=replace(before.trained_on, rows=96),
     )
     store.add_model_version(before, content=b"of other features", judge=b"of other features")
     store.promote_model(before.version)
