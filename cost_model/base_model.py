@@ -163,7 +163,8 @@ class BaseModel:
             raise ContractError("a model cannot be fitted on no rows")
         boosters.check_features(dataset.features)
         parts, widening = self._grow_parts(dataset)
-        tasks = np.unique(dataset.features[:, TASK_SLICE], axis=0)[:_KNOWN_TASKS]
+        _, first = np.unique(dataset.groups, return_index=True)
+        tasks = np.unique(dataset.features[first, TASK_SLICE], axis=0)[:_KNOWN_TASKS]
         content = _write(parts, widening, tasks)
         self._fitted = _read(content, "the model", self._threads)
 

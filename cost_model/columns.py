@@ -8,7 +8,7 @@ from cost_model.footprint import ANALYSIS_COLUMNS
 from cost_model.launch import LAUNCH_COLUMNS
 from cost_model.loop_nest import LOOP_COLUMNS
 
-FEATURE_VERSION = 5
+FEATURE_VERSION = 6
 """Raised whenever a column's meaning changes; models of another version are not loaded."""
 
 _ARITHMETIC = (
@@ -28,17 +28,12 @@ _GPU = (
     *("is_gpu", "block_x", "block_y", "block_z"),
     *("thread_x", "thread_y", "thread_z", "virtual_thread"),
 )
-TRAFFIC: tuple[str, ...] = (
-    *("bytes", "unique_bytes", "lines", "unique_lines"),
-    *("bytes_per_reuse", "unique_bytes_per_reuse", "lines_per_reuse", "unique_lines_per_reuse"),
-)
-"""What is counted of the memory that a store touches through one buffer."""
 _BUFFER = (
     *("is_read", "is_written", "is_read_written"),
-    *TRAFFIC[:4],
+    *("bytes", "unique_bytes", "lines", "unique_lines"),
     *("reuse_by_loop", "reuse_serial", "reuse_none"),
     *("reuse_distance_iterations", "reuse_distance_bytes", "reuse_count"),
-    *TRAFFIC[4:],
+    *("bytes_per_reuse", "unique_bytes_per_reuse", "lines_per_reuse", "unique_lines_per_reuse"),
     "stride",
 )
 BUFFERS_PER_STORE = 5
@@ -72,19 +67,28 @@ _NEVER_SET = frozenset(
     ]
 )
 
-_MEMORY = ("buffer", "intensity")
+_KEPT = tuple(name for name in STORE_COLUMNS if name not in _NEVER_SET)
+
+ARITHMETIC_COLUMNS: tuple[str, ...] = tuple(
+    name for name in _KEPT if name.startswith("arithmetic.")
+)
+"""The columns of `STORE_COLUMNS` that together are the work of a store."""
 
 DOMINANT_COLUMNS: tuple[str, ...] = tuple(
-    name for name in STORE_COLUMNS if name not in _NEVER_SET and not name.startswith(_MEMORY)
+    name
+    for name in _KEPT
+    if name.startswith(("gpu.", "allocation.", "outer.")) and name != "outer.unroll_step"
 )
 """The columns of `STORE_COLUMNS` that are kept of the store that does most of the work.
 
-What it asks of memory is left out: ``analysis`` says it of the loop nest, and models learn no less
-without it, in two thirds of the time.
+How its loops are annotated and what it asks of memory is left out: ``loops`` and ``analysis`` say
+it of the loop nest, and models learn no less without it, in less time.
 """
 
 LARGEST_COLUMNS: tuple[str, ...] = tuple(
-    name for name in DOMINANT_COLUMNS if name.startswith((*ANNOTATIONS, "outer", "allocation"))
+    name
+    for name in _KEPT
+    if name.startswith((*ANNOTATIONS, "outer.", "allocation.")) and "innermost" not in name
 )
 """The columns of `STORE_COLUMNS` of which the largest of all stores is kept.
 
@@ -92,12 +96,17 @@ Sums and normalisations have several stores that matter: a dominant one that is 
 show that another one is not.
 """
 
-ARITHMETIC_COLUMNS: tuple[str, ...] = tuple(
-    name for name in DOMINANT_COLUMNS if name.startswith("arithmetic.")
-)
+TRAFFIC: tuple[str, ...] = ("bytes", "lines", "bytes_per_reuse", "lines_per_reuse")
+"""What is added up of the memory that a store touches through one buffer."""
 
-TOTAL_COLUMNS: tuple[str, ...] = (*ARITHMETIC_COLUMNS, *TRAFFIC, "iterations", "stores")
-"""Amounts added up over all stores, and over all their buffers, of a program."""
+TOTAL_COLUMNS: tuple[str, ...] = (
+    *(name for name in ARITHMETIC_COLUMNS if "float" in name),
+    *TRAFFIC,
+)
+"""Amounts added up over all stores, and over all their buffers, of a program.
+
+Integers are left out: they are addresses or as many as the workload's operations.
+"""
 
 SHARE_COLUMNS: tuple[str, ...] = ANNOTATIONS
 """Which share of all work lies inside loops with such an annotation, from 0 to 1."""

@@ -29,6 +29,7 @@ _Matrix = npt.NDArray[np.float64]
 
 _INDEX: Final = {name: index for index, name in enumerate(STORE_COLUMNS)}
 _ARITHMETIC: Final = [_INDEX[name] for name in ARITHMETIC_COLUMNS]
+_TOTAL: Final = [place for place, name in enumerate(ARITHMETIC_COLUMNS) if name in TOTAL_COLUMNS]
 _DOMINANT: Final = [_INDEX[name] for name in DOMINANT_COLUMNS]
 _LARGEST: Final = [_INDEX[name] for name in LARGEST_COLUMNS]
 _TRAFFIC: Final = np.array(
@@ -68,12 +69,7 @@ def pool(stores: _Matrix) -> _Matrix:
     iterations = _amounts(logs[:, _ITERATIONS])
     # Counting iterations too lets a copy, which computes nothing, have some work.
     work = arithmetic.sum(axis=1) + iterations
-    totals = [
-        *arithmetic.sum(axis=0),
-        *traffic.sum(axis=(0, 2)),
-        iterations.sum(),
-        float(len(stores)),
-    ]
+    totals = [*arithmetic[:, _TOTAL].sum(axis=0), *traffic.sum(axis=(0, 2))]
     shares = [_share(work, logs, annotation) for annotation in ANNOTATIONS]
     dominant = logs[work.argmax()]
     largest = logs.max(axis=0)

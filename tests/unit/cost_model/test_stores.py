@@ -35,6 +35,7 @@ UPDATE = store(
     arithmetic__float_mul=1000,
     arithmetic__float_add_sub=1000,
     outer__extent=1000,
+    outer__loops=4,
     buffer0__bytes=300,
     buffer1__bytes=200,
     parallel__count=1,
@@ -52,13 +53,11 @@ def test_amounts_add_up_over_stores_and_buffers() -> None:
 
     assert columns["total.bytes"] == pytest.approx(np.log2(1 + 300 + 200 + 500))
     assert columns["total.arithmetic.float_mul"] == pytest.approx(np.log2(1 + 1000))
-    assert columns["total.iterations"] == pytest.approx(np.log2(1 + 2000))
-    assert columns["total.stores"] == pytest.approx(np.log2(1 + 2))
 
 
 def test_the_dominant_store_is_the_one_with_the_most_work_in_any_order() -> None:
     assert pooled(UPDATE, COPY) == pooled(COPY, UPDATE)
-    assert pooled(COPY, UPDATE)["dominant.arithmetic.float_mul"] == pytest.approx(np.log2(1 + 1000))
+    assert pooled(COPY, UPDATE)["dominant.outer.loops"] == pytest.approx(np.log2(1 + 4))
 
 
 def test_the_largest_of_all_stores_is_seen_beside_the_dominant_one() -> None:
@@ -66,7 +65,6 @@ def test_the_largest_of_all_stores_is_seen_beside_the_dominant_one() -> None:
 
     columns = pooled(UPDATE, tail)
 
-    assert columns["dominant.vectorize.extent"] == 0
     assert columns["largest.vectorize.extent"] == pytest.approx(np.log2(1 + 16))
     assert columns["largest.outer.extent"] == pytest.approx(np.log2(1 + 1000))
 
