@@ -248,7 +248,8 @@ def report(
         return float(mean(part["judged"][side][metric] for part in parts))
 
     def spread(parts: Sequence[dict[str, Any]], side: str) -> float:
-        return stdev(part["judged"][side]["pairwise"] for part in parts) / sqrt(len(parts))
+        found: list[float] = [part["judged"][side]["pairwise"] for part in parts]
+        return stdev(found) / sqrt(len(found))
 
     dataset = data.dataset
     metrics = ("apart", "top1", "top5", "top16")
