@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import count as count_up
 from itertools import islice
 from typing import Any
 
@@ -21,6 +20,7 @@ from schedules.records import DEFAULT_TRACE, Candidate, MeasureResult, trace_id
 from schedules.target import Target
 from schedules.workload import Workload
 from tuner.search.batch import choose, keep
+from tuner.search.explored import Explored
 from tuner.search.gain import Misjudgement, expected_gain
 from tuner.search.points import Applied, Space, code_of
 from tuner.search.protocol import Trial
@@ -40,7 +40,7 @@ AGAIN_SHARE = 0.35
 ATTEMPTS = 4
 """So many points are bred for each one that is wanted."""
 PATIENCE = 512
-"""After so many samples a space has no more to offer; most of those for GPUs are refused."""
+"""So many points are tried for the rest of a batch; most of those for GPUs are refused."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,8 +117,7 @@ class EvolutionarySearch:
         self._space = Space(workload=workload, target=target, space=space, seed=seed)
         self._neighbours = tuple(neighbours)
         self._known = {trace_id(DEFAULT_TRACE)}
-        self._points: set[Point] = set()
-        self._codes: set[int] = set()
+        self._explored = Explored(self._space, self._random)
         self._population: list[Member] = []
         self._proposed: dict[str, Member] = {}
         self._misjudgement = Misjudgement()
@@ -160,10 +159,8 @@ class EvolutionarySearch:
         return self._members_of(self._new(applied))
 
     def _sample(self, count: int) -> None:
-        """Fill the population with samples, as many of each design."""
-        order = self._random.permutation(len(self._space))
-        points = (self._space.open_point(int(order[turn % len(order)])) for turn in count_up())
-        self._add(points, count - len(self._population), attempts=PATIENCE)
+        """Fill the population with samples, or whatever else has not been seen."""
+        self._add(self._explored.unseen(), count - len(self._population), attempts=PATIENCE)
 
     def _breed(self, count: int) -> None:
         """Add offspring, and keep the most promising of what is likely to work."""
@@ -222,7 +219,7 @@ class EvolutionarySearch:
         found = [
             point
             for point in self._space.neighbours(self._measured[0][1])
-            if point not in self._points
+            if not self._explored.is_tried(point)
         ]
         return [found[place] for place in self._random.permutation(len(found))]
 
@@ -252,11 +249,8 @@ class EvolutionarySearch:
         """Take the next points that nobody has applied; fewer where there are no more."""
         unknown: list[Point] = []
         while len(unknown) < count and (point := next(points, None)) is not None:
-            if point in self._points:
-                continue
-            if None not in point.decisions:
-                self._points.add(point)
-            unknown.append(point)
+            if self._explored.try_point(point):
+                unknown.append(point)
         return unknown
 
     def _applied(self, points: Sequence[Point]) -> list[Applied]:
@@ -271,15 +265,9 @@ class EvolutionarySearch:
 
     def _new(self, found: Iterable[Applied | None]) -> list[Applied]:
         """Return what was applied and is another program than all before."""
-        new = []
-        for applied in found:
-            if applied is None:
-                continue
-            self._points.add(applied.point)
-            if applied.code not in self._codes:
-                self._codes.add(applied.code)
-                new.append(applied)
-        return new
+        return [
+            applied for applied in found if applied is not None and self._explored.take(applied)
+        ]
 
     def _candidate(self, member: Member) -> Candidate | None:
         trace = traces.canonical_trace(member.trace)
@@ -349,9 +337,9 @@ class EvolutionarySearch:
 
     def _forget(self, told: Sequence[Member]) -> None:
         """Let the told leave the population, and never come back."""
+        for member in told:
+            self._explored.know(member.point, member.code)
         codes = {member.code for member in told}
-        self._codes |= codes
-        self._points |= {member.point for member in told if member.point is not None}
         self._population = [member for member in self._population if member.code not in codes]
 
     def _learn(self, told: Sequence[tuple[Member, MeasureResult]]) -> None:
