@@ -52,8 +52,10 @@ class Explored:
     def take(self, applied: Applied) -> bool:
         """Note what came of it; return whether that is another program than all before."""
         new = applied.code not in self._codes
-        self._repeats = 0 if new else self._repeats + 1
-        self._vain = 0 if new else self._vain
+        if new:
+            self._repeats = self._vain = 0
+        else:
+            self._repeats += 1
         self.know(applied.point, applied.code)
         return new
 
