@@ -163,6 +163,7 @@ class BaseModel:
             raise ContractError("a model cannot be fitted on no rows")
         boosters.check_features(dataset.features)
         parts, widening = self._grow_parts(dataset)
+        # One row of each group, as all of them are of the same task: there are many rows to sort.
         _, first = np.unique(dataset.groups, return_index=True)
         tasks = np.unique(dataset.features[first, TASK_SLICE], axis=0)[:_KNOWN_TASKS]
         content = _write(parts, widening, tasks)

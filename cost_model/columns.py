@@ -93,7 +93,8 @@ LARGEST_COLUMNS: tuple[str, ...] = tuple(
 """The columns of `STORE_COLUMNS` of which the largest of all stores is kept.
 
 Sums and normalisations have several stores that matter: a dominant one that is vectorised does not
-show that another one is not.
+show that another one is not. Of annotated loops the innermost is left out: as a rule it is the only
+one, and then its extent is that of all of them.
 """
 
 TRAFFIC: tuple[str, ...] = ("bytes", "lines", "bytes_per_reuse", "lines_per_reuse")

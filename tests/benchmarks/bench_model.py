@@ -247,7 +247,7 @@ def report(
     def of(parts: Sequence[dict[str, Any]], side: str, metric: str) -> float:
         return float(mean(part["judged"][side][metric] for part in parts))
 
-    def spread(parts: Sequence[dict[str, Any]], side: str) -> float:
+    def standard_error(parts: Sequence[dict[str, Any]], side: str) -> float:
         found: list[float] = [part["judged"][side]["pairwise"] for part in parts]
         return stdev(found) / sqrt(len(found))
 
@@ -261,7 +261,7 @@ def report(
                 [
                     side,
                     of(parts, side, "pairwise"),
-                    spread(parts, side),
+                    standard_error(parts, side),
                     *(of(parts, side, name) for name in metrics),
                 ]
                 for side in sides
@@ -313,7 +313,7 @@ def report(
             "pairwise_of_true_order": (1 + sqrt(max(0.0, 2 * alike - 1))) / 2,
             "pairwise_within": of(within, "ours", "pairwise"),
             "pairwise_heldout_shape": of(shapes, "ours", "pairwise"),
-            "pairwise_heldout_shape_error": spread(shapes, "ours"),
+            "pairwise_heldout_shape_error": standard_error(shapes, "ours"),
             "pairwise_apart_within": of(within, "ours", "apart"),
             "pairwise_apart_heldout_shape": of(shapes, "ours", "apart"),
             "top1_heldout_shape": of(shapes, "ours", "top1"),

@@ -1,6 +1,6 @@
 """What has been seen of a space, and where to look for what has not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, cycle, takewhile
 
 import numpy as np
@@ -74,14 +74,13 @@ class Explored:
         applied to be seen to; then what is one step from known points, and not tried; then samples
         of the designs that such steps do not cover.
         """
-        every = list(range(len(self._space)))
         return chain(
-            takewhile(lambda _: self._repeats < REPEATS, self._samples(every)),
+            takewhile(lambda _: self._repeats < REPEATS, self._samples(range(len(self._space)))),
             self._beside(),
             self._elsewhere(),
         )
 
-    def _samples(self, designs: list[int]) -> Iterator[Point]:
+    def _samples(self, designs: Sequence[int]) -> Iterator[Point]:
         order = self._random.permutation(designs).tolist()
         return (self._space.open_point(design) for design in cycle(order))
 

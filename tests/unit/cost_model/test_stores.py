@@ -61,10 +61,12 @@ def test_the_dominant_store_is_the_one_with_the_most_work_in_any_order() -> None
 
 
 def test_the_largest_of_all_stores_is_seen_beside_the_dominant_one() -> None:
-    tail = store(outer__extent=10, vectorize__extent=16)
+    tail = store(outer__extent=10, vectorize__extent=16, allocation__bytes=64)
 
     columns = pooled(UPDATE, tail)
 
+    assert columns["dominant.allocation.bytes"] == 0
+    assert columns["largest.allocation.bytes"] == pytest.approx(np.log2(1 + 64))
     assert columns["largest.vectorize.extent"] == pytest.approx(np.log2(1 + 16))
     assert columns["largest.outer.extent"] == pytest.approx(np.log2(1 + 1000))
 
