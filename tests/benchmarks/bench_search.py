@@ -47,7 +47,7 @@ from tuner.publish import FINALISTS
 
 PART_SECS = 3000.0
 LONG_SEED = 1
-"""With it stock also searches for long, and what is told without a trial is measured."""
+"""With it stock also searches for long, once for what is told with every seed."""
 TEXT = """
 Searches on the same space (`{space}`), measured by the same host, one process each:
 
@@ -66,10 +66,10 @@ this second measurement. After so many trials a search has the fastest of its in
 has *matched* stock when that is as fast as stock's after all of its trials with the same seed,
 within {alike:.0%}. Where it never is, all of its trials count, and the table says how often.
 
-With the first seed stock also has {long} trials. Measured together with its winner are that of a
-warm search with {early} trials, and what is told without any trial: what the service predicts, the
-nearest neighbour's schedule adapted, the sample with the lowest roofline bound, and any valid
-sample.
+With the first seed stock also has {long} trials. Measured together with its winner are, for each
+seed, that of a warm search with {early} trials, and what is told without any trial: what the
+service predicts, the nearest neighbour's schedule adapted, the sample with the lowest roofline
+bound, and any valid sample.
 
 For {failing} own and stock are run once more in a space of which about a third fails, with
 {failing_trials} trials: in each design one factor of a tile, or one choice, was drawn, and where it
@@ -127,7 +127,7 @@ def _hours(scale: Scale, asked: argparse.Namespace) -> float:
     failing = len(set(asked.cases) & set(scale.failing))
     secs = {
         "searches": cases * (360 * seeds + 420 * first),
-        "told": cases * 60 * first,
+        "told": cases * 60 * seeds,
         "failing": failing * 240 * seeds,
     }
     return 0.6 + sum(secs[kind] for kind in asked.only) / 3600
@@ -138,10 +138,12 @@ def _measure(bench: "Bench", folder: Path, kinds: Sequence[str]) -> None:
     case, seed = bench.case.name, bench.seed
     if "searches" in kinds:
         keep(folder, case, seed, bench.searches())
-    if "told" in kinds and seed == LONG_SEED:
-        searches = read(folder, [case]).searches.get((case, seed))
+    if "told" in kinds:
+        searches = read(folder, [case]).searches.get((case, LONG_SEED))
         if searches is None or searches.long_trace is None:
-            raise SystemExit(f"told needs a long search of {case}; run its searches first")
+            raise SystemExit(
+                f"told needs a long search of {case}; run its searches with seed {LONG_SEED} first"
+            )
         keep(folder, case, seed, bench.told(searches.long_trace))
     if "failing" in kinds and case in bench.scale.failing:
         keep(folder, case, seed, bench.failing())

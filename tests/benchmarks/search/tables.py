@@ -132,10 +132,10 @@ def _answers(found: Found) -> Table:
     names = (LONG, EARLY, *ANSWERS)
     return Table(
         title="Few trials and none (ms)",
-        columns=["operator", *names],
+        columns=["operator", "seed", *names],
         rows=[
-            [case, *(1e3 * told.secs[name] if name in told.secs else "-" for name in names)]
-            for (case, _), told in found.told.items()
+            [case, seed, *(1e3 * told.secs[name] if name in told.secs else "-" for name in names)]
+            for (case, seed), told in found.told.items()
         ],
     )
 
