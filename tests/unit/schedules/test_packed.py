@@ -58,9 +58,7 @@ def context_of(module, target, space="default"):
         module,
         target=tvm.target.Target(target.as_dict()),
         space_generator=space_generator(space, target),
-        search_strategy=meta_schedule.search_strategy.EvolutionarySearch(
-            population_size=16, genetic_num_iters=1, init_min_unmeasured=8
-        ),
+        search_strategy=meta_schedule.search_strategy.ReplayTrace(),
         rand_state=7,
         num_threads=1,
     )
