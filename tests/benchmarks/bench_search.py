@@ -127,7 +127,7 @@ def _hours(scale: Scale, asked: argparse.Namespace) -> float:
     failing = len(set(asked.cases) & set(scale.failing))
     secs = {
         "searches": cases * (360 * seeds + 420 * first),
-        "told": cases * 60 * seeds,
+        "told": cases * 25 * seeds,
         "failing": failing * 240 * seeds,
     }
     return 0.6 + sum(secs[kind] for kind in asked.only) / 3600

@@ -32,7 +32,7 @@ class Explored:
         self._codes: set[int] = set()
         self._reached: set[Point] = set()
         self._unexpanded: list[Point] = []
-        self._sampled: set[int] = set()
+        self._open_designs: set[int] = set()
         self._repeats = 0
         self._vain = 0
 
@@ -89,7 +89,7 @@ class Explored:
             place = int(self._random.integers(len(self._unexpanded)))
             for point in self._space.neighbours(self._unexpanded[place]):
                 if None in point.decisions:
-                    self._sampled.add(point.design)
+                    self._open_designs.add(point.design)
                 elif point not in self._tried:
                     yield point
             # Not before, as who takes only some of them will need the rest.
@@ -98,6 +98,6 @@ class Explored:
 
     def _elsewhere(self) -> Iterator[Point]:
         """Sample designs of which nothing is known, or that have decisions that only TVM knows."""
-        covered = {point.design for point in self._reached} - self._sampled
+        covered = {point.design for point in self._reached} - self._open_designs
         left = [design for design in range(len(self._space)) if design not in covered]
         yield from takewhile(lambda _: self._vain < VAIN, self._samples(left))
